@@ -1,0 +1,1 @@
+"""In which order: flows read like a table of contents."""

@@ -1,0 +1,21 @@
+"""Prepare: from the raw files to three disjoint sets. Needs no GPU."""
+
+from prefect import flow
+
+from tasks.deduplicate import deduplicate
+from tasks.ingest import closed_files, ingest
+from tasks.located import located_model
+from tasks.model import tokenizer
+from tasks.split import split
+from tasks.validate import validate
+from tunemill.artifacts import Splits
+from tunemill.config import PipelineConfig
+
+
+@flow
+def prepare(config: PipelineConfig) -> Splits:
+    """Read, check, clean and deal the rows."""
+    raw = ingest(closed_files(config.ingest), config.ingest)
+    valid = validate(raw, tokenizer(located_model(config.model)), config.validation)
+    clean = deduplicate(valid, config.deduplicate)
+    return split(clean, config.split)

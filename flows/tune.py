@@ -1,0 +1,19 @@
+"""Tune: from three disjoint sets to an adapter and its verdict. Runs where the GPU is."""
+
+from prefect import flow
+
+from tasks.evaluate import evaluate
+from tasks.located import located_model
+from tasks.model import model, tokenizer
+from tasks.train import train
+from tunemill.artifacts import Evaluation, Splits
+from tunemill.config import PipelineConfig
+
+
+@flow
+def tune(config: PipelineConfig, splits: Splits) -> Evaluation:
+    """Train an adapter and compare it with the base and with few-shot prompting."""
+    source = located_model(config.model)
+    words, base = tokenizer(source), model(source)
+    adapter = train(base, words, splits, config.train)
+    return evaluate(base, words, splits, adapter, config.evaluate)

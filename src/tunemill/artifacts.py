@@ -1,0 +1,108 @@
+"""Say what travels between stages: a sealed folder's name and digest, never its place and never its data."""
+
+import hashlib
+from typing import Any, ClassVar, Protocol
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+KEY_LENGTH = 32
+"""Hex digits of a key or digest that are kept: 128 bits."""
+
+
+def digest_of(value: Any) -> str:
+    """Hash a JSON-ready value, independent of the order of its keys: 32 hex digits."""
+    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(canonical).hexdigest()[:KEY_LENGTH]
+
+
+class Digested(Protocol):
+    """Anything whose content has a digest, so that it can be the input of a stage."""
+
+    @property
+    def digest(self) -> str:
+        """What it holds, as hex digits."""
+
+
+class FrozenModel(BaseModel):
+    """A small value that travels as JSON and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Artifact(FrozenModel):
+    """A sealed folder: `key` says what it was made from, `digest` what it holds."""
+
+    stage: ClassVar[str]
+    """The stage that makes it; also the folder under the store."""
+
+    key: str
+    digest: str
+    counts: dict[str, int] = {}
+    """Rows, tokens or steps that a person would like to see."""
+
+
+class Tokenizer(Artifact):
+    """tokenizer.json, its configuration and the chat template."""
+
+    stage = "tokenizer"
+
+
+class BaseWeights(Artifact):
+    """config.json and the safetensors of the base model."""
+
+    stage = "model"
+
+
+class RawDataset(Artifact):
+    """rows.parquet as read, and rejected.jsonl."""
+
+    stage = "ingest"
+
+
+class ValidDataset(Artifact):
+    """rows.parquet that passed the expectations, rejected.jsonl, and the report."""
+
+    stage = "validate"
+
+
+class CleanDataset(Artifact):
+    """rows.parquet without duplicates, and duplicates.jsonl."""
+
+    stage = "deduplicate"
+
+
+class Splits(Artifact):
+    """train.parquet, validation.parquet, test.parquet, and certificate.json."""
+
+    stage = "split"
+
+
+class Adapter(Artifact):
+    """adapter/ with the trained weights, training.json, and the report."""
+
+    stage = "train"
+
+
+class Evaluation(Artifact):
+    """summary.json, generations.jsonl, scores, and the report."""
+
+    stage = "evaluate"
+
+
+class SourceFile(FrozenModel):
+    """One input file: what it holds, and where it lies tonight."""
+
+    sha256: str
+    path: str
+
+
+class SourceFiles(FrozenModel):
+    """The files of a run in the order of their digests, so that names and order change nothing."""
+
+    files: tuple[SourceFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the files' digests."""
+        return digest_of(sorted(file.sha256 for file in self.files))

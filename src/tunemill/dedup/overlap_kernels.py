@@ -1,0 +1,148 @@
+"""Compiled loop that counts, shingle by shingle, what two texts share; imported inside functions only.
+
+It knows nothing of MinHash: shingles are numbers in order of rarity, and every count is exact.
+"""
+
+import numpy as np
+from numba import njit, uint64
+
+
+@njit(cache=True)
+def number(hashes, starts, counts):
+    """Number shingles in the order of their first appearance; give each text's distinct ones.
+
+    Text i has hashes[starts[i]:starts[i] + counts[i]]. Returns the numbers of all texts end to end, how many each text
+    has, and how many there are.
+    """
+    bits = 16
+    slots, names = np.empty(1 << bits, np.uint64), np.full(1 << bits, -1, np.int64)
+    owner = np.empty(1 << (bits - 1), np.int64)
+    numbers, sizes = np.empty(counts.sum(), np.int64), np.zeros(starts.size, np.int64)
+    kinds, written = 0, 0
+    for i in range(starts.size):
+        for place in range(starts[i], starts[i] + counts[i]):
+            if kinds == owner.size:
+                bits += 1
+                slots, names = grown(slots, names, bits)
+                owner = np.concatenate((owner, owner))
+            slot = slot_of(hashes[place], slots, names, bits)
+            if names[slot] < 0:
+                slots[slot], names[slot] = hashes[place], kinds
+                owner[kinds] = -1
+                kinds += 1
+            name = names[slot]
+            if owner[name] != i:
+                owner[name] = i
+                numbers[written] = name
+                written += 1
+                sizes[i] += 1
+    return numbers[:written], sizes, kinds
+
+
+@njit(cache=True)
+def slot_of(h, slots, names, bits):
+    """Find where h stands in the table, or the free slot where it should."""
+    slot = (h * uint64(0xC2B2AE3D27D4EB4F)) >> uint64(64 - bits)
+    while names[slot] >= 0 and slots[slot] != h:
+        slot = (slot + uint64(1)) & uint64(slots.size - 1)
+    return slot
+
+
+@njit(cache=True)
+def grown(slots, names, bits):
+    """Move a table to one of 2**bits slots."""
+    wider, renamed = np.empty(1 << bits, np.uint64), np.full(1 << bits, -1, np.int64)
+    for s in range(slots.size):
+        if names[s] >= 0:
+            slot = slot_of(slots[s], wider, renamed, bits)
+            wider[slot], renamed[slot] = slots[s], names[s]
+    return wider, renamed
+
+
+@njit(cache=True)
+def shared_count(shingles, offsets, a, b, needed):
+    """Count the shingles that rows a and b share, or give 0 once it is known that there are fewer than `needed`."""
+    p, q, shared = offsets[a], offsets[b], 0
+    while p < offsets[a + 1] and q < offsets[b + 1]:
+        if shared + min(offsets[a + 1] - p, offsets[b + 1] - q) < needed:
+            return 0
+        if shingles[p] == shingles[q]:
+            shared += 1
+            p += 1
+            q += 1
+        elif shingles[p] < shingles[q]:
+            p += 1
+        else:
+            q += 1
+    return shared
+
+
+@njit(cache=True)
+def most_shared(shingles, offsets, indexed, a, b, counted):
+    """Bound what a and b share from above, given what was counted among their indexed shingles.
+
+    Shingles are in one order for all rows, so what was not counted lies beyond the last indexed shingle of one of them.
+    """
+    last_a, last_b = shingles[offsets[a] + indexed[a] - 1], shingles[offsets[b] + indexed[b] - 1]
+    rest_a = offsets[a + 1] - offsets[a] - indexed[a]
+    rest_b = offsets[b + 1] - offsets[b] - indexed[b]
+    if last_a == last_b:
+        rest = min(rest_a, rest_b)
+    else:
+        rest = rest_a if last_a < last_b else rest_b
+    return min(counted + rest, offsets[a + 1] - offsets[a], offsets[b + 1] - offsets[b])
+
+
+@njit(cache=True)
+def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, threshold):
+    """Find the pairs from different parts that reach the threshold, and the highest similarity of any pair seen.
+
+    Args:
+        shingles: numbers of the shingles of all rows, rarest first within a row; row i has offsets[i]:offsets[i + 1].
+        indexed: how many of its rarest shingles each row looks up and is found by.
+        probes: the rows that look others up, ascending.
+        postings: the rows of each indexed shingle, by part; shingle w has heads[w]:heads[w + 1].
+        skips: for each posting, where the stretch of its part ends.
+    """
+    rows = offsets.size - 1
+    counts = np.zeros(rows, np.int32)
+    touched = np.empty(rows, np.int64)
+    probing = np.zeros(rows, np.bool_)
+    probing[probes] = True
+    left, right, similarity = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.float64)
+    found, highest = 0, 0.0
+    for a in probes:
+        size = offsets[a + 1] - offsets[a]
+        met = 0
+        for p in range(offsets[a], offsets[a] + indexed[a]):
+            q = heads[shingles[p]]
+            while q < heads[shingles[p] + 1]:
+                b = postings[q]
+                if parts[b] == parts[a]:
+                    q = skips[q]
+                    continue
+                if counts[b] == 0:
+                    touched[met] = b
+                    met += 1
+                counts[b] += 1
+                q += 1
+        for m in range(met):
+            b = touched[m]
+            most = most_shared(shingles, offsets, indexed, a, b, counts[b])
+            counts[b] = 0
+            together = size + offsets[b + 1] - offsets[b]
+            bound = most / (together - most)
+            if (probing[b] and b < a) or bound < min(threshold, highest):
+                continue
+            floor = min(threshold, highest)
+            shared = shared_count(shingles, offsets, a, b, np.ceil(floor / (1 + floor) * together - 1e-9))
+            reached = shared / (together - shared)
+            highest = max(highest, reached)
+            if reached >= threshold:
+                if found == left.size:
+                    left = np.concatenate((left, left))
+                    right = np.concatenate((right, right))
+                    similarity = np.concatenate((similarity, similarity))
+                left[found], right[found], similarity[found] = min(a, b), max(a, b), reached
+                found += 1
+    return left[:found], right[:found], similarity[:found], highest

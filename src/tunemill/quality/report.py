@@ -1,0 +1,125 @@
+"""Write what validation found for a person: counts first, then the rules, the reasons, the lengths and a few rows."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tunemill.quality.histogram import Limit, draw
+from tunemill.quality.limits import ExpectationFact, Validated, first, place
+from tunemill.rows import Row
+
+EXAMPLES = 3
+"""Kept rows that are shown: the oldest, the middle and the newest, so that nobody picked them."""
+_LONGEST = 1500
+
+
+def write_report(validated: Validated, folder: Path, file_names: Mapping[str, str] | None = None) -> None:
+    """Write report.md, tokens.png and answer_characters.png; the same result gives the same bytes.
+
+    Args:
+        file_names: source digest → name. Leave it out where the bytes of the report must not depend on file names;
+            places are then written as the first 12 digits of the digest and the line.
+    """
+    settings, lengths = validated.settings, validated.lengths
+    most = settings.max_answer_characters
+    draw(
+        folder / "tokens.png",
+        "tokens per conversation",
+        lengths.kept_tokens,
+        lengths.rejected_tokens,
+        [Limit("limit", settings.max_tokens, True)],
+    )
+    draw(
+        folder / "answer_characters.png",
+        "characters per answer",
+        lengths.kept_answer_characters,
+        lengths.rejected_answer_characters,
+        [Limit("minimum", settings.min_answer_characters, False), *([Limit("limit", most, True)] if most else [])],
+    )
+    (folder / "report.md").write_text(_report(validated, file_names or {}), encoding="utf-8")
+
+
+def _report(validated: Validated, file_names: Mapping[str, str]) -> str:
+    kept, rejected, rows = len(validated.kept), len(validated.rejected), validated.rows
+    parts = [
+        f"# {kept:,} of {rows:,} rows kept, {rejected:,} rejected ({rejected / rows:.1%})",
+        "## Rules",
+        "In the order in which they are checked. A row can break several; it is counted at each.",
+        _rules(validated.expectations),
+        "## Rejected rows by first reason",
+        _reasons(validated, file_names) if rejected else "None.",
+        "## Lengths",
+        _lengths(validated),
+        "![Histogram of the tokens per conversation](tokens.png)",
+        "![Histogram of the characters per answer](answer_characters.png)",
+        "## Examples",
+        "The oldest, the middle and the newest row that is kept, as they will train.",
+        *(_example(row, file_names) for row in _spread(validated.kept)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rules(facts: Sequence[ExpectationFact]) -> str:
+    lines = ["| rule | expectation | rows checked | outcome |", "|---|---|--:|---|"]
+    for fact in facts:
+        lines.append(f"| {_cell(fact.name)} | `{fact.type}` | {fact.checked:,} | {_cell(_outcome(fact))} |")
+    return "\n".join(lines)
+
+
+def _outcome(fact: ExpectationFact) -> str:
+    if fact.on == "rows" and fact.unexpected is not None:
+        return (
+            f"{fact.unexpected:,} {'row' if fact.unexpected == 1 else 'rows'} rejected" if fact.unexpected else "holds"
+        )
+    found = f" (observed {fact.observed})" if fact.observed is not None else ""
+    found = f" ({fact.unexpected:,} rows differ)" if fact.unexpected else found
+    return ("holds" if fact.success else "**does not hold: stops the run**") + found
+
+
+def _reasons(validated: Validated, file_names: Mapping[str, str]) -> str:
+    lines = ["| rows | reason | for example | there |", "|--:|---|---|---|"]
+    for reason, count in Counter(one.reason for one in validated.rejected).most_common():
+        example = first(validated.rejected, reason)
+        lines.append(f"| {count:,} | {_cell(reason)} | {_cell(place(example, file_names))} | {_cell(example.detail)} |")
+    return "\n".join(lines)
+
+
+def _lengths(validated: Validated) -> str:
+    lengths = validated.lengths
+    lines = [
+        "| kept rows | shortest | median | 95th percentile | longest | all together |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, values in (("tokens", lengths.kept_tokens), ("answer characters", lengths.kept_answer_characters)):
+        if not values:
+            continue
+        ranked, last = sorted(values), len(values) - 1
+        numbers = (ranked[0], ranked[last // 2], ranked[round(last * 0.95)], ranked[-1], sum(ranked))
+        lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+    return "\n".join(lines)
+
+
+def _spread(rows: Sequence[Row]) -> list[Row]:
+    last = len(rows) - 1
+    places = sorted({round(last * step / (EXAMPLES - 1)) for step in range(EXAMPLES)}) if rows else []
+    return [rows[at] for at in places]
+
+
+def _example(row: Row, file_names: Mapping[str, str]) -> str:
+    turns = [f"**{turn.role}**\n\n{_fenced(turn.content)}" for turn in row.messages]
+    return "\n\n".join([f"### `{row.row_id[:12]}` from {_cell(place(row, file_names))}", *turns])
+
+
+def _fenced(text: str) -> str:
+    """Show text as it is: the fence is longer than any run of backticks in it."""
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n... {len(text) - _LONGEST:,} characters more"
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", shown))])
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def _cell(text: str) -> str:
+    """Keep a value inside its table cell: no line break, no bar, no markup of its own, at most 160 characters."""
+    line = " ".join(text.split())
+    line = line if len(line) <= 160 else line[:159] + "…"
+    return line.replace("|", "\\|").replace("<", "&lt;")

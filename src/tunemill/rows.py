@@ -1,0 +1,131 @@
+"""Say what a row is: one conversation that can be trained on, and where it came from.
+
+A row knows the digest of its source file and its line there, never the file's name: names change, bytes do not.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+import orjson
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One conversation with its origin; `row_id` depends on the messages alone."""
+
+    row_id: str
+    source: str
+    """sha256 of the file that it was read from, 64 hex digits."""
+    line: int
+    """Line of that file where the record begins, counted from 1."""
+    messages: tuple[Message, ...]
+    conversation: str | None = None
+    user: str | None = None
+    time: str | None = None
+    """ISO 8601, as the log gave it; orders rows from old to new."""
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Order rows from old to new, in a way that no file name can change."""
+        return (self.time or "", self.source, self.line)
+
+    @property
+    def answer(self) -> str:
+        """The last assistant turn, "" where the conversation has none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The turns before the last assistant turn: what a model is shown when it is tested."""
+        last = max((i for i, m in enumerate(self.messages) if m.role == "assistant"), default=len(self.messages))
+        return self.messages[:last]
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """One record that was left out, with the reason and where it stands."""
+
+    source: str
+    line: int
+    reason: str
+    detail: str = ""
+    text: str = ""
+    """The record as it was read, cut to 2,000 characters."""
+
+
+def content_id(messages: Iterable[Message]) -> str:
+    """Hash the messages, so that the same conversation has the same id in every file: 32 hex digits."""
+    parts = orjson.dumps([[m.role, m.content] for m in messages])
+    return hashlib.sha256(parts).hexdigest()[:32]
+
+
+def make_row(messages: Iterable[Message], source: str, line: int, **known: str | None) -> Row:
+    """Build a row and its content id; `known` may hold conversation, user and time."""
+    turns = tuple(messages)
+    return Row(content_id(turns), source, line, turns, **known)
+
+
+def schema() -> "pa.Schema":
+    """Give the parquet schema of a file of rows."""
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    return pa.schema(
+        [
+            ("row_id", pa.string()),
+            ("source", pa.string()),
+            ("line", pa.int64()),
+            ("messages", pa.list_(message)),
+            ("conversation", pa.string()),
+            ("user", pa.string()),
+            ("time", pa.string()),
+        ]
+    )
+
+
+def write(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows to one parquet file in the order given; return how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([msgspec.to_builtins(row) for row in rows], schema=schema())
+    pq.write_table(table, path, compression="zstd")
+    return int(table.num_rows)
+
+
+def read(path: Path) -> list[Row]:
+    """Read rows back in the order they were written."""
+    import pyarrow.parquet as pq
+
+    return msgspec.convert(pq.read_table(path).to_pylist(), list[Row])
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> int:
+    """Write one JSON object a line (structs or dicts); return how many."""
+    count = 0
+    with path.open("wb") as file:
+        for record in records:
+            file.write(orjson.dumps(msgspec.to_builtins(record)) + b"\n")
+            count += 1
+    return count
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file that `write_lines` wrote."""
+    with path.open("rb") as file:
+        for line in file:
+            yield orjson.loads(line)

@@ -1,0 +1,90 @@
+"""Say what can be set about reading the raw files."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from tunemill.section import PLACE, Section
+from tunemill.sources import FORMATS
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _known(name: str) -> str:
+    if name != "auto" and name not in FORMATS:
+        raise ValueError(f"no such format; known are auto, {', '.join(FORMATS)}")
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+
+
+class ColumnMap(Section):
+    """Which column of a CSV file, or key of a JSON object, holds what.
+
+    With `prompt` and `answer` every record becomes one question and its answer, and all other columns are passed over.
+    Without them the record keeps its own shape, and the map only says where conversation, user and time stand.
+
+    Ids are strings or integers, times are strings (kept as they are, best ISO 8601) or numbers since 1970. A value of
+    another type rejects the record where the column is named here, and is passed over and counted where it is not.
+    """
+
+    prompt: Name | None = None
+    """Column of the user's turn."""
+    input: Name | None = None
+    """Column of a text that is added to the prompt after an empty line, where it is not empty."""
+    answer: Name | None = None
+    """Column of the assistant's turn."""
+    system: Name | None = None
+    """Column of the system prompt; a row where it is empty gets the `system` of the section, if there is one."""
+    conversation: Name | None = None
+    """Column of the conversation's id; else `conversation`, `conversation_id` or `session_id`."""
+    user: Name | None = None
+    """Column of the user's id; else `user`, `user_id` or `customer_id`."""
+    time: Name | None = None
+    """Column of the time of the row; else `time`, `timestamp` or `created_at`."""
+
+    @model_validator(mode="after")
+    def _question_and_answer(self) -> "ColumnMap":
+        if (self.prompt is None) != (self.answer is None):
+            raise ValueError("`prompt` and `answer` are named together or not at all")
+        if self.prompt is None and (self.input or self.system):
+            raise ValueError("`input` and `system` are read only where `prompt` and `answer` are named")
+        if not self.columns():
+            raise ValueError("names no column; leave `map` out")
+        return self
+
+    def columns(self) -> dict[str, str]:
+        """Give the columns that are named, by what they hold."""
+        return {field: name for field in type(self).model_fields if (name := getattr(self, field)) is not None}
+
+
+class IngestSettings(Section):
+    """Read raw files, and keep every record as a row or as a rejected record with its reason."""
+
+    files: Annotated[
+        tuple[Name, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        Field(min_length=1, json_schema_extra=PLACE),
+    ]
+    """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain or gzip."""
+    format: Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": ["auto", *FORMATS]})] = "auto"
+    """Format of all files; `auto` goes by the ending of each name, then by its first byte."""
+    map: ColumnMap | None = None
+    """Names of the columns, for files that have none of the known shapes."""
+    system: Text | None = None
+    """System prompt for every row that brings none of its own; a row's own is never replaced."""
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest share of all records (kept and rejected, over all files) that may be rejected; above it ingest stops.
+
+    0 stops at the first rejected record, 1 never does.
+    """
+    max_line_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 8 << 20
+    """Longest record in bytes: a line of JSONL, an element of a JSON array, a CSV record.
+
+    A longer one is rejected without being held in memory; in CSV it ends the reading of the file, since where the next
+    record begins cannot be known.
+    """

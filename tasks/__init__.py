@@ -1,0 +1,1 @@
+"""What each step does: one file per stage, in the stage's own words."""
