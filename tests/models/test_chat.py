@@ -162,7 +162,8 @@ def test_two_templates_that_differ_in_one_letter_have_two_digests(tokenizer_fold
 
 def test_reading_and_writing_tokens_needs_no_torch(tokenizer_folder: Callable[..., Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from tunemill.models.chat import Chat; from tunemill.rows import Message\n"
+        "import sys; from pathlib import Path\n"
+        "from tunemill.models.chat import Chat; from tunemill.rows import Message\n"
         "chat = Chat(Path(sys.argv[1])); chat.encode([Message('user', 'a'), Message('assistant', 'b')])\n"
         "print('torch' in sys.modules, 'tokenizers' in sys.modules)"
     )

@@ -110,6 +110,16 @@ def test_a_broken_array_keeps_the_rows_before_and_says_in_one_record_from_where_
     assert (got.counts.cut_short, "lost" in got.rejected[0].detail) == ("broken JSON array", True)
 
 
+def test_30_bytes_before_the_array_break_it_also_when_only_10_are_held(reading, pieces):
+    got = reading("a.json", b"x" * 30 + b"[" + GOOD + b"]", format="json", max_line_bytes=10)
+    assert (got.rows, got.reasons) == ([], [(1, "broken JSON array")])
+
+
+def test_a_form_feed_between_elements_is_no_white_space_of_json(reading, pieces):
+    got = reading("a.json", b"[" + GOOD + b",\x0c" + GOOD + b"]")
+    assert (len(got.rows), got.reasons) == (1, [(1, "broken JSON")])
+
+
 def test_50_000_open_brackets_end_the_reading_at_the_limit_of_1000(reading):
     got = reading("a.json", b"[" * 50_000, max_line_bytes=1_000)
     assert got.reasons == [(1, "broken JSON array")]

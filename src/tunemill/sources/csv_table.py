@@ -137,8 +137,8 @@ class _Feed:
 
     def cut(self, reason: Reason, detail: str) -> CutShort:
         """Say that the file cannot be read on, with the lines that are lost as far as they are known."""
-        until = f"line {self.last}, the last" if self.ended else "the end of the file"
-        return CutShort(reason, f"{detail}; all from line {self.line} to {until}, is lost", self.line, self.raw)
+        until = f"line {self.last}, the last," if self.ended else "the end of the file"
+        return CutShort(reason, f"{detail}; all from line {self.line} to {until} is lost", self.line, self.raw)
 
     def __iter__(self) -> "_Feed":
         return self

@@ -15,7 +15,7 @@ from tunemill.sources.streams import FileCounts, Found, after_bom, chunks
 if TYPE_CHECKING:
     from tunemill.sources.settings import IngestSettings
 
-_BLANK = re.compile(rb"\s*+")
+_BLANK = re.compile(rb"[ \t\r\n]*+")
 # Everything up to the next bracket (or comma), whole strings included; it stops at the quote of an unfinished string.
 _NESTED = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _FLAT = re.compile(rb'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
@@ -33,7 +33,7 @@ def read(path: Path, settings: "IngestSettings", counts: FileCounts) -> Iterator
         if len(raw) > limit:
             yield line, raw, Fault("too long", f"more than {limit:,} bytes; see ingest.max_line_bytes")
         else:
-            raw = raw.rstrip()
+            raw = raw.rstrip(b" \t\r\n")
             yield line, raw, strict_json.parse(raw)
 
 
@@ -115,7 +115,7 @@ class _Array:
 
     def _enter(self, bracket: int) -> None:
         self._skip_blank()
-        if self._state == "after" or bracket != ord("[") or self._start != self._at - 1:
+        if self._state == "after" or bracket != ord("[") or self._start != self._at - 1 or self._long:
             self.close()
         self._state, self._start = "inside", self._at
         self._due.append(_CLOSING[bracket])

@@ -195,7 +195,7 @@ class Conductor(TrainerCallback):
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=round(rate, 1),
             seconds=round(seconds, 3),
-            left_seconds=round(left, 1),
+            seconds_left=round(left, 1),
         )
 
     def _left(self, step: int) -> float:

@@ -165,6 +165,7 @@ def proven(job: Job, model: "PeftModel", prepared: Prepared, history: list[dict[
         "device": device.partition(":")[0],
         "trainable": trainable,
         "total": total,
+        "trained_tokens": plan.train.trained_tokens,
         "steps_planned": plan.steps,
         "steps_done": done,
         "stopped_early": done < plan.steps and stops_early(measured, job.settings.early_stopping),
