@@ -142,7 +142,7 @@ def test_the_report_says_that_few_shot_is_one_k_and_one_seed() -> None:
 
 
 def test_the_report_says_that_the_base_was_in_4_bits() -> None:
-    assert "in 4 bits, as it was trained on; in 16 bits the base and few-shot may score differently." in _text()
+    assert "It is in 4 bits, as it was trained on; in 16 bits base and few-shot may score differently." in _text()
 
 
 def test_the_report_says_what_the_few_shot_prompt_costs() -> None:

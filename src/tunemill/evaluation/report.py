@@ -121,17 +121,20 @@ def _hint(compared: Compared, summary: Summary) -> str:
 
 def _basis(summary: Summary, settings: EvaluateSettings, four_bit: bool) -> str:
     shown = summary.few_shot
-    form = (
-        " in 4 bits, as it was trained on; in 16 bits the base and few-shot may score differently" if four_bit else ""
-    )
+    sentences = [
+        f"The verdict rests on `{summary.primary}`.",
+        f"Every arm got the same {summary.rows:,} test rows and decoded greedily, at most {settings.max_new_tokens:,} "
+        "tokens; base and fine-tuned are one loaded model, with the adapter off and on.",
+    ]
+    if four_bit:
+        sentences.append("It is in 4 bits, as it was trained on; in 16 bits base and few-shot may score differently.")
     few = "" if len(shown.examples) == shown.asked else f" ({shown.asked} were asked for, the training set has no more)"
-    return (
-        f"The verdict rests on `{summary.primary}`. Every arm got the same {summary.rows:,} test rows and decoded "
-        f"greedily, at most {settings.max_new_tokens:,} tokens; base and fine-tuned are one loaded model, with the "
-        f"adapter off and on{form}. Few-shot: one k ({len(shown.examples)}{few}) and one seed ({shown.seed}); another "
-        "k, seed or order can score differently. A failure counts as wrong. Intervals: paired bootstrap, "
-        f"{settings.resamples:,} resamples."
-    )
+    sentences += [
+        f"Few-shot: one k ({len(shown.examples)}{few}) and one seed ({shown.seed}); another k, seed or order can score "
+        "differently.",
+        f"A failure counts as wrong. Intervals: paired bootstrap, {settings.resamples:,} resamples.",
+    ]
+    return " ".join(sentences)
 
 
 def _scores(summary: Summary) -> str:

@@ -1,0 +1,73 @@
+"""Plan: say which stages a run would hold, make, or cannot know yet, without running or loading any of them.
+
+Each artifact type is made by one stage, so the stages' signatures say how they are joined.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from tasks.deduplicate import deduplicate
+from tasks.evaluate import evaluate
+from tasks.ingest import closed_files, ingest
+from tasks.located import located_model
+from tasks.model import model, tokenizer
+from tasks.split import split
+from tasks.stage import Stage, changed
+from tasks.train import train
+from tasks.validate import validate
+from tunemill.artifacts import Artifact, SourceFiles
+from tunemill.config import PipelineConfig
+from tunemill.home import Home
+from tunemill.models.sources import ModelSource
+from tunemill.section import Section
+from tunemill.store import Store
+
+STAGES: tuple[Stage[Any, Any], ...] = (ingest, tokenizer, validate, deduplicate, split, model, train, evaluate)
+
+
+class Step(BaseModel):
+    """What a run would do with one stage."""
+
+    name: str
+    state: Literal["held", "runs", "depends"]
+    key: str | None = None
+    why: list[str] = []
+    """Parts of the key that differ from the nearest held artifact, or the stages it depends on."""
+    counts: dict[str, int] = {}
+
+
+def planned(config: PipelineConfig) -> list[Step]:
+    """Go through the stages in order; only what is held has a digest that the next stage's key can use."""
+    store = Store(Home.find().store)
+    sections = {type(s): s for s in (getattr(config, name) for name in type(config).model_fields)}
+    known: dict[type, Any] = {
+        SourceFiles: closed_files(config.ingest),
+        ModelSource: located_model(config.model),
+        **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
+    }
+    return [_step(stage, known, store) for stage in STAGES]
+
+
+def _step(stage: Stage[Any, Any], known: dict[type, Any], store: Store) -> Step:
+    unknown = [k.stage for k in stage.parameters.values() if issubclass(k, Artifact) and k not in known]
+    if unknown:
+        return Step(name=stage.name, state="depends", why=unknown)
+    arguments = {name: known[kind] for name, kind in stage.parameters.items()}
+    key = stage.key(arguments)
+    manifest = store.manifest(stage.name, key)
+    if manifest is None:
+        why = changed(stage.parts(arguments), store.manifests(stage.name))
+        return Step(name=stage.name, state="runs", key=key, why=why or ["never made"])
+    known[stage.makes] = manifest.artifact(stage.makes)
+    return Step(name=stage.name, state="held", key=key, counts=manifest.counts)
+
+
+def shown(steps: list[Step]) -> str:
+    """Give a plan as lines of text."""
+    lines = []
+    for step in steps:
+        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in step.counts.items())
+        why = f"depends on {', '.join(step.why)}" if step.state == "depends" else "; ".join(step.why)
+        lines.append(f"{step.name:<12} {step.state:<8} {(step.key or '')[:12]:<12}  {counts or why}".rstrip())
+    return "\n".join(lines)
