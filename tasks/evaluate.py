@@ -1,4 +1,4 @@
-"""Evaluate: base, base with few-shot examples and the tuned model on the test rows, with an interval on each difference."""
+"""Evaluate: base, few-shot and tuned model on the test rows, with an interval on each difference."""
 
 from typing import Any
 

@@ -10,6 +10,6 @@ def located_model(settings: ModelSettings) -> ModelSource:
     """Say by digest what the model is made from; files that have not changed are not read again."""
     home = Home.find().root
     digests = FileDigests(home / "digests.json")
-    source = locate(settings, home, PROJECT, digests)
+    source = locate(settings, PROJECT, digests)
     digests.save()
     return source

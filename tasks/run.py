@@ -149,8 +149,9 @@ class Run(BaseModel):
         }
 
 
+_SILENT = Listener()
 _current: ContextVar[Run | None] = ContextVar("tunemill_run", default=None)
-_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=Listener())
+_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=_SILENT)  # noqa: B039
 
 
 def listener() -> Listener:

@@ -163,9 +163,9 @@ def _prefect_task(stage: Stage[Any, Any]) -> Any:
         artifact, held = stage._make(Store(Home.find().store), arguments)
         return Completed(name="Cached", message="held in the store", data=artifact) if held else artifact
 
-    body.__signature__ = inspect.signature(stage.function).replace(  # type: ignore[attr-defined]
-        parameters=list(inspect.signature(stage.function).parameters.values())[1:], return_annotation=Any
-    )
+    whole = inspect.signature(stage.function)
+    shown = whole.replace(parameters=list(whole.parameters.values())[1:], return_annotation=Any)
+    setattr(body, "__signature__", shown)  # noqa: B010
     return task(
         name=stage.name,
         task_run_name=stage.name,

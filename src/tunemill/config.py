@@ -1,7 +1,7 @@
 """Load a pipeline's configuration: all errors at once, each with its line and the way out.
 
-    pipeline_configs/bad.yaml:2  split: shares add up to 1.1, not 1
-    pipeline_configs/bad.yaml:8  train.method.rnk: no such setting; did you mean `rank`?
+pipeline_configs/bad.yaml:2  split: shares add up to 1.1, not 1
+pipeline_configs/bad.yaml:8  train.method.rnk: no such setting; did you mean `rank`?
 """
 
 import difflib

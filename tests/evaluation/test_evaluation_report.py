@@ -72,7 +72,7 @@ def test_a_model_that_is_worse_than_few_shot_did_not_help() -> None:
     summary = _summary(31, 2, 30, 10, EXACT)
     assert summary.verdict == "not better"
     lines = report.verdict_lines(summary)
-    assert lines[1].startswith("Better than few-shot with 4 examples: **no, worse** (exact_match −0.65")
+    assert lines[1].startswith("Better than few-shot with 4 examples: **no, worse** (exact_match -0.65")
     assert lines[2].startswith("**Fine-tuning did not help beyond few-shot prompting**")
 
 

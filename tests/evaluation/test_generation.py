@@ -61,7 +61,7 @@ def test_the_models_own_sampling_settings_are_set_aside(model: Any, chat: Chat, 
     from transformers import GenerationConfig
 
     plain = generate(model, chat, [requests[3].prompt], 24, 1)
-    model.generation_config = GenerationConfig(repetition_penalty=9.0, do_sample=True, temperature=3.0, max_length=7)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(repetition_penalty=9.0, do_sample=True, temperature=3.0, max_length=7)
     assert generate(model, chat, [requests[3].prompt], 24, 1) == plain
 
 

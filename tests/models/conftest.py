@@ -19,7 +19,10 @@ TEXT = """A parcel that was sent on Monday came on Thursday, and the box was wet
 Can I have my money back? Yes: send us a photo of the box, and we pay within 14 days.
 The driver left it behind the shed. Thank you! user assistant system tool
 def pay(order):
-    return order.total * 2  # twice
+  for line in order:
+    if line.wet:
+      total += line.price
+  return total
 """
 
 CHATML = (

@@ -162,11 +162,8 @@ def test_a_template_that_asks_otherwise_than_it_writes_is_refused(
 
 
 def test_a_prompt_that_ends_in_two_spaces_is_a_prefix(tokenizer_folder: Callable[..., Path]) -> None:
-    chat = Chat(
-        tokenizer_folder(
-            each(TURN % "m['content']").replace("assistant\n", "assistant  ").replace("+ '\n' +", "+ '  ' +")
-        )
-    )
+    template = each(TURN % "m['content']").replace("assistant\n", "assistant  ").replace("+ '\n' +", "+ '  ' +")
+    chat = Chat(tokenizer_folder(template))
     prompt = chat.prompt([Message("user", "Where?")])
     assert chat.encode(answered("Where?", "Here.")).ids[: len(prompt)] == prompt
 

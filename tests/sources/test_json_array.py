@@ -66,6 +66,7 @@ LONG = {
     "one long string": json.dumps({"a": "x" * 300}).encode(),
     "a long string of backslashes": json.dumps({"a": "\\" * 151}).encode(),
     "a string that looks like an end": json.dumps({"a": '"]},' * 60}).encode(),
+    "line feeds inside strings": b"[" + b",".join([b'"a\nb"'] * 40) + b"]",
     "line feeds between tokens": b"{" + b"\n" * 200 + b"}",
 }
 

@@ -78,7 +78,10 @@ BAD = {
     "a key twice": (b'{"prompt":"Hi","completion":"a","completion":"b"}', "duplicate key"),
     "a key twice inside": (b'{"messages":[{"role":"user","role":"assistant","content":"a"}]}', "duplicate key"),
     "a key twice, once with an escape": (b'{"prompt":"Hi","completion":"a","\\u0063ompletion":"b"}', "duplicate key"),
-    "a key twice beside an escaped colon": (b'{"prompt":"Hi","completion":"\\u003a","completion":""}', "duplicate key"),
+    "a key twice beside an escaped colon": (
+        b'{"prompt":"Hi","completion":"b","completion":"\\u003a"}',
+        "duplicate key",
+    ),
     "a lone high surrogate": (with_answer(b'"\\ud800"'), "lone surrogate"),
     "a lone low surrogate in a key": (b'{"\\udc00":1}', "lone surrogate"),
     "255 levels": (with_answer(b"[" * 254 + b"]" * 254), "nested too deep"),

@@ -1,11 +1,13 @@
 """Packed files: what is read before the damage is kept, and the damage is said."""
 
 import gzip
+import tracemalloc
 
 import pytest
 
 from tunemill.errors import DataError
 from tunemill.sources import detect
+from tunemill.sources.streams import lines
 
 GOOD = b'{"prompt":"Hi","completion":"Hello"}\n'
 VARIED = b"".join(b'{"prompt":"%d","completion":"%d"}\n' % (i, i * i * 7919) for i in range(50_000))
@@ -72,6 +74,14 @@ def test_half_a_mib_packed_300_to_1_is_no_bomb(reading):
     packed = gzip.compress(data)
     assert (len(data) > 500_000, len(data) / len(packed) > 200) == (True, True)
     assert len(reading("a.jsonl.gz", packed).rows) == 14_000
+
+
+def test_a_line_of_64_mib_is_read_with_less_than_8_mib_of_memory():
+    tracemalloc.start()
+    found = list(lines((b"x" * (1 << 20) for _ in range(64)), 1_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ([(number, len(raw)) for number, raw in found], peak < 8 << 20) == ([(1, 1_001)], True)
 
 
 @pytest.mark.parametrize(

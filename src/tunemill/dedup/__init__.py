@@ -22,7 +22,7 @@ class Duplicate(msgspec.Struct, frozen=True):
     kept_source: str
     kept_line: int
     similarity: float
-    """Exact Jaccard similarity of the two; rows of one cluster are linked in a chain, so it may lie below the threshold."""
+    """Exact Jaccard similarity of the two; a cluster is linked in a chain, so it may lie below the threshold."""
     kind: Literal["exact", "near"]
 
 

@@ -14,4 +14,5 @@ def components(count: int, left: Ints, right: Ints) -> Ints:
     links = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(count, count))
     _, numbers = connected_components(links, directed=False)
     _, first = np.unique(numbers, return_index=True)
-    return first[numbers].astype(np.int64)
+    labels: Ints = first[numbers].astype(np.int64)
+    return labels

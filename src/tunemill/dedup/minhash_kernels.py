@@ -10,6 +10,7 @@ from numba import njit, uint32, uint64
 LANES = 64
 """Hashes that one turn of the unrolled vector loop takes."""
 
+
 @njit(cache=True)
 def mix(z):
     """Spread every bit of z over all 64 (the finaliser of splitmix64)."""

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from tunemill.dedup.components import Ints
 from tunemill.dedup.signatures import encode
 
-
 MARGIN = 0.2
 """Share of its shingles that a text is looked up by beyond what is needed to miss nothing."""
 
@@ -65,7 +64,7 @@ def shingled(texts: Sequence[str], shingle: int) -> Shingled:
     numbers, sizes, kinds = overlap_kernels.number(hashes, offsets[:-1], np.maximum(lengths - shingle + 1, 0))
     short = np.flatnonzero((lengths > 0) & (lengths < shingle))
     names: dict[str, int] = {}
-    extra = np.array([kinds + names.setdefault(texts[i], len(names)) for i in short], np.int64)
+    extra = np.array([kinds + names.setdefault(texts[int(i)], len(names)) for i in short], np.int64)
     owners = np.concatenate([np.repeat(np.arange(len(texts)), sizes), short])
     return _by_rarity(owners, np.concatenate([numbers, extra]), len(texts), max(kinds + len(names), 1))
 
@@ -82,8 +81,8 @@ def plan(sets: Shingled, parts: Ints, threshold: float, whole: bool) -> Plan:
     """Lay out a search for pairs from different parts.
 
     A set of n shingles reaches Jaccard t with another only where they share t * n, so at least one of its rarest
-    n - ceil(t * n) + 1 is among the rarest of the other: that many are looked up, and `MARGIN` more to tell chance meetings apart. With `whole` all are, which costs
-    more and sees the similarity of every pair that shares anything.
+    n - ceil(t * n) + 1 is among the rarest of the other: that many are looked up, and `MARGIN` more to tell chance
+    meetings apart. With `whole` all are, which costs more and sees the similarity of every pair that shares anything.
     """
     sizes = np.diff(sets.offsets)
     needed = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1

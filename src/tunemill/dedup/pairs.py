@@ -26,7 +26,7 @@ def near_pairs(
     quadratic where many texts are alike; `clusters` is not.
     """
     long = np.array([i for i, text in enumerate(texts) if len(text) >= shingle], np.int64)
-    found = _search([texts[i] for i in long], threshold, shingle, seed, miss, unite=False)[0]
+    found = _search([texts[int(i)] for i in long], threshold, shingle, seed, miss, unite=False)[0]
     short = _identical(texts, shingle)
     left = np.concatenate([long[found.left], short[:, 0]])
     right = np.concatenate([long[found.right], short[:, 1]])
@@ -53,7 +53,7 @@ def near_components(texts: Sequence[str], threshold: float, shingle: int = 5) ->
     Work grows with the number of texts, not of pairs: what is connected already is not compared again.
     """
     long = np.array([i for i, text in enumerate(texts) if len(text) >= shingle], np.int64)
-    pairs, parent = _search([texts[i] for i in long], threshold, shingle, SEED, MISS, unite=True)
+    pairs, parent = _search([texts[int(i)] for i in long], threshold, shingle, SEED, MISS, unite=True)
     left, right = np.concatenate([pairs.left, np.arange(long.size)]), np.concatenate([pairs.right, parent])
     labels = np.arange(len(texts))
     labels[long] = long[components(long.size, left, right)]
@@ -86,7 +86,7 @@ def _search(
     if crowded.any():
         rows_left = np.flatnonzero(crowded)
         parts = components(len(texts), np.arange(len(texts)), parent)[rows_left]
-        more = alike([texts[i] for i in rows_left], parts, threshold, shingle)
+        more = alike([texts[int(i)] for i in rows_left], parts, threshold, shingle)
         found.append((rows_left[more.left], rows_left[more.right], more.similarity))
     left, right, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
     return _distinct(left, right, similarity), parent

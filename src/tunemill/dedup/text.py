@@ -27,7 +27,9 @@ def normalise(text: str) -> str:
 @cache
 def _words() -> re.Pattern[str]:
     marks = "".join(
-        chr(c) for c in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(c)) in ("Mn", "Mc") and not _selects(c)
+        chr(c)
+        for c in range(0x300, sys.maxunicode + 1)
+        if unicodedata.category(chr(c)) in ("Mn", "Mc") and not _selects(c)
     )
     return re.compile(rf"[^\W_](?:[^\W_]|[{marks}])*")
 

@@ -57,7 +57,7 @@ def generate(
     from transformers import GenerationConfig
 
     model.eval()
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,

@@ -242,7 +242,7 @@ def _number(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"+{_number(value)}" if 0 < value < math.inf else _number(value).replace("-", "−")
+    return f"+{_number(value)}" if 0 < value < math.inf else _number(value)
 
 
 def _percent(share: float) -> str:

@@ -152,10 +152,14 @@ class Chat:
         return self._template.skeleton(roles, True)
 
     def _find(self, literal: str) -> Iterator[Found]:
-        """Yield the control tokens of a piece of the template, as the full tokenizer sees them."""
+        """Yield the control tokens of a piece of the template, as the full tokenizer sees them.
+
+        An unknown word has the id of a control token too, without being spelled like one: it is text.
+        """
         encoding = self._full.encode(literal, add_special_tokens=False)
         for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if (token := self._controls.get(number)) is not None:
+            token = self._controls.get(number)
+            if token is not None and token["content"] in literal[start:end]:
                 yield Found(start, end, number, token["lstrip"], token["rstrip"])
 
     def _ends(self, special: dict[str, str]) -> tuple[tuple[int, ...], int]:

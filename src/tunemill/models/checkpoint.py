@@ -197,7 +197,7 @@ def _quiet() -> Iterator[None]:
     level = logging.get_verbosity()
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()
         try:
             yield
         finally:

@@ -41,7 +41,7 @@ def open_context(docs_folder: Path | None) -> "EphemeralDataContext":
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
         data_docs_sites={"quality": site} if docs_folder is not None else {},
-        progress_bars={"globally": False},  # type: ignore[arg-type]
+        progress_bars={"globally": False},
         analytics_enabled=False,
     )
     return gx.get_context(mode="ephemeral", project_config=config)

@@ -50,11 +50,18 @@ class Converter:
         Raises:
             Fault: the record has no known shape, or its turns cannot be trained on.
         """
-        turns = _mapped(record, self._map) if self._map and self._map.prompt else _shaped(record)
+        mapped = self._map is not None and self._map.prompt and not self._is_foreign(record)
+        turns = _mapped(record, self._map) if self._map and mapped else _shaped(record)
         if self._system and all(turn.role != "system" for turn in turns):
             turns.insert(0, Message("system", self._system))
         known = {} if self._watched.isdisjoint(record) else self._known(record)
         return make_row(_checked(turns), self._source, line, **known)
+
+    def _is_foreign(self, record: Fields) -> bool:
+        """Tell a record of a known shape that has no mapped column: one folder may hold a CSV and chats."""
+        assert self._map
+        mapped = {self._map.prompt, self._map.answer}
+        return mapped.isdisjoint(record) and any(all(key in record for key in keys) for keys in SHAPES)
 
     def _known(self, record: Fields) -> dict[str, str | None]:
         known: dict[str, str | None] = {}

@@ -164,7 +164,7 @@ def load_trained(
 
     model = load_base(folder, method, device)
     if dequantize and getattr(model, "is_loaded_in_4bit", False):
-        model = model.dequantize()  # type: ignore[no-untyped-call]
+        model = model.dequantize()
     trained = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     trained.eval()
     return trained
@@ -179,7 +179,7 @@ def adapted_shapes(model: "PeftModel") -> list[tuple[int, int]]:
 def _load_quantized(folder: Path, method: QLora, device: str) -> "PreTrainedModel":
     from transformers import BitsAndBytesConfig
 
-    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+    quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=method.quant_type,
         bnb_4bit_use_double_quant=method.double_quantization,
