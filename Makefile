@@ -27,7 +27,6 @@ check: install ## format, lint, types, layers
 
 test: check ## install and pass the tests; fast ones first
 	$(BIN)/pytest
-	$(BIN)/pytest -m "flow or model" -p no:randomly
 
-test-all: test ## also the slow tiers
-	$(BIN)/pytest -m slow
+test-all: test ## also the tiers that start Prefect or load the real model
+	$(BIN)/pytest -m "flow or model or slow"

@@ -151,7 +151,7 @@ class Run(BaseModel):
 
 _SILENT = Listener()
 _current: ContextVar[Run | None] = ContextVar("tunemill_run", default=None)
-_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=_SILENT)  # noqa: B039
+_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=_SILENT)
 
 
 def listener() -> Listener:

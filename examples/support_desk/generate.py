@@ -197,7 +197,7 @@ def jsonl_record(ticket: Ticket, end: str = "", **extra: Any) -> bytes:
     if ticket.minute < NEW_LOG:
         record = {"instruction": question, "input": ticket.context, "output": answer}
     else:
-        record = {"prompt": f"{question}\n{ticket.context}".strip(), "completion": answer}
+        record = {"prompt": f"{question}\n\n{ticket.context}".strip(), "completion": answer}
     record |= {"user": ticket.user, "time": ticket.time, **extra}
     return (json.dumps(record, ensure_ascii=False) + end + "\n").encode()
 

@@ -86,7 +86,7 @@ def jsonl_records(raw: bytes) -> Iterator[Talk | str]:
 def lone_exchange(record: dict[str, str]) -> Talk:
     if "prompt" in record:
         return talk("tickets.jsonl", [record["prompt"]], [record["completion"]], record["time"])
-    asked = f"{record['instruction']}\n{record['input']}".strip()
+    asked = f"{record['instruction']}\n\n{record['input']}".strip()
     return talk("tickets.jsonl", [asked], [record["output"]], record["time"])
 
 

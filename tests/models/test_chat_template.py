@@ -65,11 +65,15 @@ def written(chat: Chat, messages: list[Message]) -> str:
     return str(chat._full.decode(ids, skip_special_tokens=False))
 
 
+TRIMMING = ["strip()", "lstrip()", "rstrip()", "strip('\n')", "lstrip('\n')", "rstrip('\n')"]
+
+
+@pytest.mark.parametrize("trim", TRIMMING)
 def test_a_template_that_trims_content_is_followed(
-    tokenizer_folder: Callable[..., Path], stock: Callable[..., list[int]]
+    trim: str, tokenizer_folder: Callable[..., Path], stock: Callable[..., list[int]]
 ) -> None:
-    folder = tokenizer_folder(TRIMS)
-    messages = answered("\n Where?  \n", "  Here.\n")
+    folder = tokenizer_folder(each(TURN % f"m['content'].{trim}"))
+    messages = answered("\n Where?  \n", "Here. \n")
     assert Chat(folder).encode(messages).ids == stock(folder, messages)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tunemill.errors import ModelError
 from tunemill.models.chat import Chat
 from tunemill.models.plain import plain_tokenizer
 from tunemill.rows import Message
@@ -169,3 +170,10 @@ def test_an_unknown_word_across_the_cut_takes_nothing_from_the_answer(tokenizer_
     encoded = chat.encode([Message("user", "Where"), Message("assistant", "is it")])
     ids = [number for number, trained in zip(encoded.ids, encoded.trained, strict=True) if trained]
     assert [chat._full.id_to_token(number) for number in ids] == ["is", " ", "it", "<|im_end|>"]
+
+
+def test_an_unknown_word_of_the_template_ends_no_turn(tokenizer_folder: Callable[..., Path]) -> None:
+    template = "{% for m in messages %}{{ '<|im_start|> ' + m['content'] + ' ***' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ '<|im_start|> ' }}{% endif %}"
+    with pytest.raises(ModelError, match="the end of turn is never trained"):
+        Chat(tokenizer_folder(template, words()))

@@ -58,7 +58,7 @@ def _run(job: Job, events: Events) -> int:
 def _quiet() -> None:
     """Keep the libraries off the network, under our home, and silent where all is well."""
     offline = {name: "1" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")}
-    quiet = {"TRANSFORMERS_VERBOSITY": "error", "BITSANDBYTES_NOWELCOME": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     for name, value in {**Home.find().environment(), **offline, **quiet}.items():
         os.environ.setdefault(name, value)
 

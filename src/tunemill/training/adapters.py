@@ -24,6 +24,7 @@ def save_adapter(model: "PeftModel", folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file({n: t.detach().cpu().contiguous() for n, t in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
     config = model.peft_config["default"]
     config.save_pretrained(str(folder))
     known = orjson.loads((folder / CONFIG).read_bytes())

@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl.trainer import utils as trl_utils
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -236,6 +244,7 @@ def do_steps(
         TrainingError: a loss that is not finite, an adapter that does not move, a GPU without enough memory, rows that
             see each other in a pack, or another number of steps than planned.
     """
+    score_answers_only()
     tuner = Tuner(
         identity=job.identity,
         keep=job.settings.keep_checkpoints,
@@ -248,6 +257,7 @@ def do_steps(
         args=arguments(job, plan, fresh=resumed is None),
         callbacks=[Conductor(plan, job.settings, learn.step_tokens, events, stop)],
     )
+    tuner.remove_callback(PrinterCallback)
     train_in_full_precision(model)
     if job.settings.packing:
         require_apart(tuner, learn.units)
@@ -289,7 +299,7 @@ def arguments(job: Job, plan: Preflight, fresh: bool) -> SFTConfig:
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=not gpu,
-        gradient_checkpointing=checkpointing,
+        activation_checkpointing=checkpointing,
         max_length=settings.max_tokens,
         packing=settings.packing,
         eval_packing=False,
@@ -314,6 +324,14 @@ def train_in_full_precision(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def score_answers_only() -> None:
+    """Let TRL's output head compute trained positions only on a CPU as well, as it does on a GPU.
+
+    The loss is the same; the head is the largest matrix, and most tokens are not trained.
+    """
+    trl_utils._use_triton = lambda device: True  # type: ignore[attr-defined]
 
 
 def require_apart(tuner: Tuner, units: Sequence[Unit]) -> None:

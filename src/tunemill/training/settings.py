@@ -4,9 +4,9 @@ Where a default says "Guanaco 7B", it is that of the QLoRA authors' own script f
 scripts/finetune_guanaco_7b.sh; paper: arXiv 2305.14314). All of that script can be asked for here.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunemill.section import Section
 from tunemill.training.methods import Method, QLora
@@ -71,6 +71,11 @@ class TrainSettings(Section):
     """Steps between two lines of progress; a loss that is not finite is noticed at every step all the same."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Decides the adapter's first weights, the dropout and the order of the rows."""
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _is_qlora_where_not_named(cls, value: Any) -> Any:
+        return {"kind": "qlora", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _warms_up_within_the_training(self) -> Self:
