@@ -63,6 +63,7 @@ class Home:
             "DO_NOT_TRACK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_LOGGING_LEVEL": "ERROR",
             "TOKENIZERS_PARALLELISM": "false",
         }
 

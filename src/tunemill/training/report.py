@@ -20,7 +20,7 @@ def loss_curve(path: Path, training: Sequence[Point], validation: Sequence[Point
     axes.axvline(chosen, color="gray", linestyle=":", label=f"kept: step {chosen}")
     axes.set(xlabel="step", ylabel="loss (nats per answer token)", title="Loss while training")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
