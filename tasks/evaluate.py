@@ -24,7 +24,7 @@ def evaluate(
         "model": str(work.open(base)),
         "tokenizer": str(work.open(tokenizer)),
         "adapter": str(trained / "adapter"),
-        "method": orjson.loads((trained / "training.json").read_bytes())["method"],
+        "method": method(work, adapter),
         "train": str(data / "train.parquet"),
         "test": str(data / "test.parquet"),
         "out": str(work.folder),
@@ -35,6 +35,14 @@ def evaluate(
     path.write_bytes(orjson.dumps(job))
     child.run("tunemill.evaluation", path, work.resume / "events.jsonl", hear)
     return work.seal(Evaluation, rows=orjson.loads((work.folder / "summary.json").read_bytes())["rows"])
+
+
+def method(work: Work, adapter: Adapter) -> dict[str, Any]:
+    """Give the method's settings as sealed with the adapter: they decide the form in which the base is loaded."""
+    manifest = work.store.manifest(adapter.stage, adapter.key)
+    assert manifest is not None, "an artifact that was opened has a manifest"
+    settings: dict[str, Any] = manifest.parts["section"]["settings"]["method"]
+    return settings
 
 
 def hear(event: dict[str, Any]) -> None:
