@@ -254,10 +254,10 @@ def met_before(keys, band, a, b):
 
 
 @njit(cache=True)
-def compare_band(order, keys, band, sketches, enough, corpus, threshold, shingle, crowd, unite, walk):
+def compare_band(order, column, keys, band, sketches, enough, corpus, threshold, shingle, crowd, unite, walk):
     """Compare what shares a bucket of one band; return the pairs that reach the threshold and their similarity.
 
-    `order` sorts the texts by their key. With `unite`, pairs that are connected already are passed over and new ones
+    `order` sorts the texts by their key in this band, and `column` holds the keys in that order. With `unite`, pairs that are connected already are passed over and new ones
     are joined in `parent`, so that what is returned is a forest. Sketches that agree on fewer than `enough` values are not
     compared further. A bucket whose unconnected pairs number more than
     `crowd` for each member is not compared: its members are marked in `crowded` and left to the exact search.
@@ -269,7 +269,7 @@ def compare_band(order, keys, band, sketches, enough, corpus, threshold, shingle
     start = 0
     while start < order.size:
         end = start + 1
-        while end < order.size and keys[order[end], band] == keys[order[start], band]:
+        while end < order.size and column[end] == column[start]:
             end += 1
         bucket = order[start:end]
         start = end

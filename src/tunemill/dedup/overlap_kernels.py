@@ -78,24 +78,22 @@ def shared_count(shingles, offsets, a, b, needed):
 
 
 @njit(cache=True)
-def most_shared(shingles, offsets, indexed, a, b, counted):
+def most_shared(sizes, indexed, last, a, b, counted):
     """Bound what a and b share from above, given what was counted among their indexed shingles.
 
     Shingles are in one order for all rows, so what was not counted lies beyond the last indexed shingle of one of them.
     """
-    last_a, last_b = shingles[offsets[a] + indexed[a] - 1], shingles[offsets[b] + indexed[b] - 1]
-    rest_a = offsets[a + 1] - offsets[a] - indexed[a]
-    rest_b = offsets[b + 1] - offsets[b] - indexed[b]
-    if last_a == last_b:
+    rest_a, rest_b = sizes[a] - indexed[a], sizes[b] - indexed[b]
+    if last[a] == last[b]:
         rest = min(rest_a, rest_b)
     else:
-        rest = rest_a if last_a < last_b else rest_b
-    return min(counted + rest, offsets[a + 1] - offsets[a], offsets[b + 1] - offsets[b])
+        rest = rest_a if last[a] < last[b] else rest_b
+    return min(counted + rest, sizes[a], sizes[b])
 
 
 @njit(cache=True)
 def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, threshold):
-    """Find the pairs from different parts that reach the threshold, and the highest similarity of any pair seen.
+    """Find the pairs from different parts that reach the threshold, and the highest similarity that was computed.
 
     Args:
         shingles: numbers of the shingles of all rows, rarest first within a row; row i has offsets[i]:offsets[i + 1].
@@ -105,6 +103,11 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
         skips: for each posting, where the stretch of its part ends.
     """
     rows = offsets.size - 1
+    sizes, last = np.empty(rows, np.int32), np.full(rows, -1, np.int32)
+    for a in range(rows):
+        sizes[a] = offsets[a + 1] - offsets[a]
+        if indexed[a] > 0:
+            last[a] = shingles[offsets[a] + indexed[a] - 1]
     counts = np.zeros(rows, np.int32)
     touched = np.empty(rows, np.int64)
     probing = np.zeros(rows, np.bool_)
@@ -112,7 +115,6 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
     left, right, similarity = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.float64)
     found, highest = 0, 0.0
     for a in probes:
-        size = offsets[a + 1] - offsets[a]
         met = 0
         for p in range(offsets[a], offsets[a] + indexed[a]):
             q = heads[shingles[p]]
@@ -128,14 +130,16 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
                 q += 1
         for m in range(met):
             b = touched[m]
-            most = most_shared(shingles, offsets, indexed, a, b, counts[b])
+            most = most_shared(sizes, indexed, last, a, b, counts[b])
             counts[b] = 0
-            together = size + offsets[b + 1] - offsets[b]
+            together = sizes[a] + sizes[b]
             bound = most / (together - most)
-            if (probing[b] and b < a) or bound < min(threshold, highest):
+            if indexed[a] == sizes[a] and indexed[b] == sizes[b]:
+                highest = max(highest, bound)  # all was counted, so the bound is the similarity
+            if bound < threshold or (probing[b] and b < a):
                 continue
-            floor = min(threshold, highest)
-            shared = shared_count(shingles, offsets, a, b, np.ceil(floor / (1 + floor) * together - 1e-9))
+            needed = np.ceil(threshold / (1 + threshold) * together - 1e-9)
+            shared = shared_count(shingles, offsets, a, b, needed)
             reached = shared / (together - shared)
             highest = max(highest, reached)
             if reached >= threshold:

@@ -9,7 +9,7 @@ from tunemill.dedup.components import Ints, components
 from tunemill.dedup.overlap import Pairs, alike
 from tunemill.dedup.signatures import MISS, bands_for, encode, enough_agreeing, sign
 
-CROWD = 64
+CROWD = 400
 """Comparisons for each member that a bucket may ask for in one band before it is left to the exact search."""
 SEED = 20_240_229
 """Draws the hash functions; another one gives an independent second look."""
@@ -76,12 +76,15 @@ def _search(
     enough = enough_agreeing(sketches.shape[1], threshold, miss / 10)
     walk = kernels.new_walk(codes.offsets)
     corpus = (*codes, sizes)
-    found = [
-        kernels.compare_band(
-            np.argsort(keys[:, band]), keys, band, sketches, enough, corpus, threshold, shingle, CROWD, unite, walk
+    found = []
+    for band in range(bands):
+        column = np.ascontiguousarray(keys[:, band])
+        order = np.argsort(column)
+        found.append(
+            kernels.compare_band(
+                order, column[order], keys, band, sketches, enough, corpus, threshold, shingle, CROWD, unite, walk
+            )
         )
-        for band in range(bands)
-    ]
     parent, crowded = walk[:2]
     if crowded.any():
         rows_left = np.flatnonzero(crowded)

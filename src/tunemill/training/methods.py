@@ -112,7 +112,7 @@ def keep_gradients_after_evaluation(model: "torch.nn.Module") -> None:
     gradients and never undoes it; from then on the layers run a kernel that autograd does not know, and an adapter
     trains on noise (measured cosine with the true gradients: 0.005).
     """
-    for layer in _repacking_layers(model):
+    for _, layer in _layers_that_repack(model):
         layer.support_avx512bf16_for_cpu = False
 
 
@@ -120,9 +120,8 @@ def loses_gradients(model: "torch.nn.Module") -> list[str]:
     """List the layers that would repack their weights at the next evaluation, or have done so; [] when cured."""
     return [
         name
-        for name, module in model.named_modules()
-        if getattr(module, "support_avx512bf16_for_cpu", False)
-        or getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False)
+        for name, layer in _layers_that_repack(model)
+        if layer.support_avx512bf16_for_cpu or getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
     ]
 
 
@@ -203,8 +202,9 @@ def _load(folder: Path, method: QLora | Lora, device: str, **options: Any) -> "P
     return model
 
 
-def _repacking_layers(model: "torch.nn.Module") -> Iterator[Any]:
-    return (module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu"))
+def _layers_that_repack(model: "torch.nn.Module") -> Iterator[tuple[str, Any]]:
+    named: Iterator[tuple[str, Any]] = model.named_modules()
+    return ((name, module) for name, module in named if "support_avx512bf16_for_cpu" in vars(module))
 
 
 LOADERS: dict[str, Callable[..., "PreTrainedModel"]] = {
