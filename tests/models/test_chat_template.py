@@ -165,11 +165,12 @@ def test_a_template_that_asks_otherwise_than_it_writes_is_refused(
         Chat(tokenizer_folder(template))
 
 
-def test_a_prompt_that_ends_in_two_spaces_is_a_prefix(tokenizer_folder: Callable[..., Path]) -> None:
+def test_a_prompt_that_ends_in_two_spaces_keeps_both(tokenizer_folder: Callable[..., Path]) -> None:
     template = each(TURN % "m['content']").replace("assistant\n", "assistant  ").replace("+ '\n' +", "+ '  ' +")
     chat = Chat(tokenizer_folder(template))
     prompt = chat.prompt([Message("user", "Where?")])
     assert chat.encode(answered("Where?", "Here.")).ids[: len(prompt)] == prompt
+    assert written(chat, answered("Where?", "Here.")) == "Here.<|im_end|>"
 
 
 def test_content_that_looks_like_a_mark_of_ours_is_ordinary_text(tokenizer_folder: Callable[..., Path]) -> None:

@@ -191,14 +191,17 @@ def _link(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide progress bars and warnings of third parties; errors still come through as exceptions."""
+    """Hide progress bars, retries and warnings of third parties; errors still come through as exceptions."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    levels = logging.get_verbosity(), hub_logging.get_verbosity()
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
-            logging.set_verbosity(level)
+            logging.set_verbosity(levels[0])
+            hub_logging.set_verbosity(levels[1])
