@@ -79,11 +79,12 @@ def test_an_evaluation_leaves_the_gradients_as_they_were(model: Any, ids: Any) -
 def test_six_steps_lower_the_validation_loss_by_more_than_1_nat(checkpoint: Path, make_job: MakeJob) -> None:
     job = make_job(
         checkpoint,
-        rows=48,
+        rows=24,
+        validation=4,
         name="learns",
         method={"kind": "qlora", "rank": 16},
         epochs=1,
-        batch_size=8,
+        batch_size=4,
         accumulation=1,
         learning_rate=1e-3,
         warmup_steps=1,

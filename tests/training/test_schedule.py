@@ -6,6 +6,7 @@ import pytest
 from tunemill.training.schedule import (
     best_step,
     evaluation_interval,
+    finished,
     order,
     pack,
     planned_steps,
@@ -131,3 +132,18 @@ def test_small_falls_that_add_up_to_min_delta_count() -> None:
 
 def test_without_early_stopping_nothing_stops() -> None:
     assert not stops_early([(0, 1.0), (5, 9.0), (10, 9.0), (15, 9.0)], None)
+
+
+def test_a_training_is_finished_when_its_last_step_is_logged() -> None:
+    assert finished(HISTORY, 2, None)
+    assert not finished(HISTORY, 3, None)
+
+
+def test_a_training_that_stopped_early_is_finished() -> None:
+    risen = [*HISTORY, {"step": 3, "loss": 1.9}, {"step": 3, "eval_loss": 4.0}]
+    assert finished(risen, 100, EarlyStopping(patience=1))
+    assert not finished(risen, 100, EarlyStopping(patience=2))
+
+
+def test_a_training_that_was_only_measured_is_not_finished() -> None:
+    assert not finished(HISTORY[:1], 2, EarlyStopping(patience=1))

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tunemill.child import PREEMPTED
 from tunemill.errors import ConfigError, TunemillError
 from tunemill.home import Home
 from tunemill.training.events import Events
-from tunemill.training.job import PREEMPTED, Job, Preempted, Stop
+from tunemill.training.job import Job, Preempted, Stop
 
 
 def main(arguments: list[str]) -> int:
@@ -61,6 +62,7 @@ def _quiet() -> None:
     quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     for name, value in {**Home.find().environment(), **offline, **quiet}.items():
         os.environ.setdefault(name, value)
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]  # one GPU trains
 
 
 def _threads(job: Job) -> None:

@@ -85,9 +85,11 @@ def output_change(model: "PeftModel", ids: list[int]) -> float:
     """Give the mean over positions of the divergence KL(tuned ‖ base) of the next token, in nats; 0 changes nothing."""
     import torch
 
+    inner = model.get_base_model()  # without the number formats that a Trainer wraps around the outer model
+    batch = torch.tensor([ids], device=model.device)
+
     def log_probabilities() -> Any:
-        batch = torch.tensor([ids], device=model.device)
-        return model(input_ids=batch, use_cache=False).logits.double().log_softmax(-1)
+        return inner(input_ids=batch, use_cache=False).logits.double().log_softmax(-1)
 
     model.eval()
     with torch.no_grad():

@@ -8,12 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunemill.child import PREEMPTED
 from tunemill.section import Section
 from tunemill.training.events import Events
 from tunemill.training.settings import TrainSettings
-
-PREEMPTED = 75
-"""Exit status of a training that was told to stop and can go on (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Job(Section):

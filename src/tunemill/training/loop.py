@@ -1,6 +1,6 @@
 """Drive TRL's SFTTrainer: what it may do at each step, what it saves, and what it tells.
 
-The one module of the library that imports torch and trl when it is imported; only `trainer.py` imports it, inside a
+The one module of the library that imports torch and trl when it is imported; only `steps.py` imports it, inside a
 function, in the training's own process.
 """
 
@@ -11,30 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import (
-    AutoTokenizer,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from trl.trainer import utils as trl_utils
-from trl.trainer.sft_config import SFTConfig
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tunemill import faults
 from tunemill.errors import TrainingError
 from tunemill.training import checkpoints
 from tunemill.training.adapters import load_weights, require_learning, save_adapter
-from tunemill.training.checkpoints import Checkpoint
-from tunemill.training.data import Lesson, Unit, joined
 from tunemill.training.events import Events, span
-from tunemill.training.job import Job, Preempted, Stop
-from tunemill.training.methods import compute_type, find_device
+from tunemill.training.job import Preempted, Stop
 from tunemill.training.preflight import Preflight
-from tunemill.training.schedule import best_step, stops_early, training_losses, validation_losses
+from tunemill.training.schedule import best_step, stops_early, validation_losses
 from tunemill.training.settings import TrainSettings
 
 
@@ -133,7 +120,7 @@ class Conductor(TrainerCallback):
         last = state.global_step >= self.plan.steps
         due = last or state.global_step % self.plan.evaluate_every == 0
         control.should_log = True
-        control.should_evaluate = due and self.plan.validation is not None
+        control.should_evaluate = due and self.plan.measures
         control.should_save = last or state.global_step % self.settings.save_every == 0
         control.should_training_stop = last
         if self.stop.asked:
@@ -158,7 +145,8 @@ class Conductor(TrainerCallback):
         """
         if logs is None or "loss" not in logs:
             return control
-        require_finite(state.global_step, logs["loss"], logs.get("grad_norm"))
+        # With float16 an infinite gradient is how the loss scale finds its size; the loss must be finite all the same.
+        require_finite(state.global_step, logs["loss"], None if args.fp16 else logs.get("grad_norm"))
         if not self.learned and logs["learning_rate"] > 0:
             require_learning(model)
             self.learned = True
@@ -209,7 +197,7 @@ class Conductor(TrainerCallback):
     def _left(self, step: int) -> float:
         """Estimate the seconds to the last step from the median of the last 20, with the measurements to come."""
         steps = self.plan.steps - step
-        measurements = math.ceil(steps / self.plan.evaluate_every) if self.plan.validation else 0
+        measurements = math.ceil(steps / self.plan.evaluate_every) if self.plan.measures else 0
         return steps * sorted(self.recent)[len(self.recent) // 2] + measurements * self.evaluation_seconds
 
 
@@ -225,154 +213,3 @@ def require_finite(step: int, loss: float, grad_norm: float | None) -> None:
                 f"train: the {name} is {value} at step {step}; lower train.learning_rate or train.max_grad_norm, or "
                 "set train.method.compute_dtype to bfloat16 or float32. Checkpoints before this step are kept"
             )
-
-
-def do_steps(
-    job: Job,
-    model: Any,
-    plan: Preflight,
-    learn: Lesson,
-    measure: list[Unit],
-    resumed: Checkpoint | None,
-    events: Events,
-    stop: Stop,
-) -> list[dict[str, Any]]:
-    """Do the steps that are still to do and give the log of all of them.
-
-    Raises:
-        Preempted: told to stop before the last step.
-        TrainingError: a loss that is not finite, an adapter that does not move, a GPU without enough memory, rows that
-            see each other in a pack, or another number of steps than planned.
-    """
-    score_answers_only()
-    tuner = Tuner(
-        identity=job.identity,
-        keep=job.settings.keep_checkpoints,
-        events=events,
-        stop=stop,
-        model=model,
-        processing_class=AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True),
-        train_dataset=Dataset.from_list(learn.units).select(learn.order),
-        eval_dataset=Dataset.from_list(measure) if measure else None,
-        args=arguments(job, plan, fresh=resumed is None),
-        callbacks=[Conductor(plan, job.settings, learn.step_tokens, events, stop)],
-    )
-    tuner.remove_callback(PrinterCallback)
-    train_in_full_precision(model)
-    if job.settings.packing:
-        require_apart(tuner, learn.units)
-    stop.stepping = True
-    try:
-        tuner.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"train: out of memory at step {tuner.state.global_step + 1}; {memory_advice(job)}"
-        ) from error
-    finally:
-        stop.stepping = False
-    if not finished(tuner.state.log_history, plan, job.settings):
-        if stop.asked:
-            raise Preempted
-        raise TrainingError(f"train: {tuner.state.global_step} steps were done, {plan.steps} were planned")
-    history: list[dict[str, Any]] = tuner.state.log_history
-    return history
-
-
-def arguments(job: Job, plan: Preflight, fresh: bool) -> SFTConfig:
-    """Say to the Trainer what is settled; when to log, measure and save is the Conductor's part."""
-    settings, device = job.settings, find_device()
-    dtype, gpu = compute_type(settings.method, device), device != "cpu"
-    checkpointing = gpu if settings.gradient_checkpointing == "auto" else settings.gradient_checkpointing
-    optimizer = ("paged_adamw_8bit" if gpu else "adamw_torch") if settings.optimizer == "auto" else settings.optimizer
-    return SFTConfig(
-        output_dir=str(job.checkpoints),
-        max_steps=plan.steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=_SCHEDULES[settings.schedule],
-        warmup_steps=plan.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        weight_decay=settings.weight_decay,
-        optim=optimizer,
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        use_cpu=not gpu,
-        activation_checkpointing=checkpointing,
-        max_length=settings.max_tokens,
-        packing=settings.packing,
-        eval_packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="sequential",
-        eval_on_start=fresh and plan.validation is not None,
-        eval_strategy="no",
-        save_strategy="no",
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=gpu,
-        seed=settings.seed,
-        data_seed=settings.seed,
-    )
-
-
-def train_in_full_precision(model: Any) -> None:
-    """Hold the adapter in 32 bits: SFTTrainer puts it into bfloat16 on a 4-bit base, where small updates round to 0."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-def score_answers_only() -> None:
-    """Let TRL's output head compute trained positions only on a CPU as well, as it does on a GPU.
-
-    The loss is the same; the head is the largest matrix, and most tokens are not trained.
-    """
-    trl_utils._use_triton = lambda device: True  # type: ignore[attr-defined]
-
-
-def require_apart(tuner: Tuner, units: Sequence[Unit]) -> None:
-    """Prove that a row in a pack does not see the row before it: another one there must change nothing.
-
-    Raises:
-        TrainingError: it does, so that this model must be trained without packing.
-    """
-    ends = [len(tuner.processing_class) // 3, len(tuner.processing_class) // 2]
-    size = min(units[0]["seq_lengths"][0], 64)
-    probe = units[0]["input_ids"][:size]
-    scores = []
-    tuner.model.eval()
-    for other in ends:
-        before: Unit = {"input_ids": [other] * size, "labels": [other] * size}
-        batch = tuner.data_collator([joined([before, {"input_ids": probe, "labels": probe}])])
-        with torch.no_grad(), tuner.compute_loss_context_manager():
-            scored = tuner.model(**tuner._prepare_inputs(batch), fused_lm_head=True)
-        scores.append(scored.log_probs[0, size:].float())
-    difference = (scores[0] - scores[1]).abs().max().item()
-    if difference > 1e-3:
-        raise TrainingError(
-            f"train: with packing, this model lets a row see the one before it (its log-probabilities change by up to "
-            f"{difference:.3g}); set train.packing=false"
-        )
-
-
-def finished(history: Sequence[dict[str, Any]], plan: Preflight, settings: TrainSettings) -> bool:
-    """Say whether a log is that of a whole training: all steps, or an end by early stopping."""
-    done = max((step for step, _ in training_losses(history)), default=0)
-    return done == plan.steps or (done > 0 and stops_early(validation_losses(history), settings.early_stopping))
-
-
-def memory_advice(job: Job) -> str:
-    """Say how the same training fits into less memory."""
-    settings = job.settings
-    if settings.batch_size > 1:
-        half = settings.batch_size // 2
-        doubled = math.ceil(settings.rows_per_step / half)
-        return f"set train.batch_size={half} and train.accumulation={doubled}: the same result in less memory"
-    return "set train.gradient_checkpointing=true, or lower train.max_tokens"
-
-
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}

@@ -156,8 +156,10 @@ def load_trained(
 ) -> "PeftModel":
     """Load the base as it was trained on with its trained adapter beside it, ready to answer.
 
-    With `dequantize` the 4-bit weights are written out in 16 bits once: the same numbers, four times the memory, and
-    faster answers; without it they are written out anew in every forward pass.
+    With `dequantize` the 4-bit weights are written out in 16 bits once instead of in every forward pass: four times
+    the memory, and answers twice as fast on a CPU. On SmolLM2-135M its logits in training's own number formats are
+    bit-identical to those of the 4-bit model, and outside of them as far from 32 bits as those of the 4-bit model
+    (mean divergence 0.0017 nats against 0.0016).
     """
     from peft import PeftModel
 

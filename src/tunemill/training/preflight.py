@@ -95,6 +95,11 @@ class Preflight(msgspec.Struct, frozen=True):
     warmup_steps: int
     evaluate_every: int
 
+    @property
+    def measures(self) -> bool:
+        """Whether there are validation rows to measure on."""
+        return self.validation is not None and self.validation.kept > 0
+
 
 def preflight(
     train: Sequence[TokenizedRow], validation: Sequence[TokenizedRow], rules: TokenRules, settings: TrainSettings

@@ -90,3 +90,9 @@ def stops_early(evaluations: Sequence[Point], early: EarlyStopping | None) -> bo
     for _, loss in evaluations:
         lowest, waited = (loss, 0) if loss < lowest - early.min_delta else (lowest, waited + 1)
     return waited >= early.patience
+
+
+def finished(history: Sequence[dict[str, Any]], planned: int, early: EarlyStopping | None) -> bool:
+    """Say whether a Trainer's log is that of a whole training: all steps, or an end by early stopping."""
+    done = max((step for step, _ in training_losses(history)), default=0)
+    return done == planned or (done > 0 and stops_early(validation_losses(history), early))

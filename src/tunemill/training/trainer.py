@@ -35,7 +35,8 @@ from tunemill.training.preflight import (
     typical,
 )
 from tunemill.training.report import example_page, loss_curve
-from tunemill.training.schedule import best_step, stops_early, training_losses, validation_losses
+from tunemill.training.schedule import best_step, finished, stops_early, training_losses, validation_losses
+from tunemill.training.steps import do_steps
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -65,7 +66,7 @@ def train(job: Job, events: Events, stop: Stop) -> None:
     began = time.monotonic()
     prepared = prepare(job, events)
     model = untrained(job)
-    history = steps(job, model, prepared, events, stop)
+    history = trained(job, model, prepared, events, stop)
     facts = proven(job, model, prepared, history)
     write(job, model, facts, prepared)
     events.tell(
@@ -116,10 +117,8 @@ def untrained(job: Job) -> "PeftModel":
     return model
 
 
-def steps(job: Job, model: "PeftModel", prepared: Prepared, events: Events, stop: Stop) -> list[dict[str, Any]]:
+def trained(job: Job, model: "PeftModel", prepared: Prepared, events: Events, stop: Stop) -> list[dict[str, Any]]:
     """Do the steps that no verified checkpoint holds yet; give the log of the whole training."""
-    from tunemill.training.loop import do_steps, finished
-
     job.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def refused(step: int, reason: str) -> None:
@@ -136,7 +135,7 @@ def steps(job: Job, model: "PeftModel", prepared: Prepared, events: Events, stop
         total=total,
         resumed_from=resumed.step if resumed else None,
     )
-    if resumed and finished(resumed.history, prepared.plan, job.settings):
+    if resumed and finished(resumed.history, prepared.plan.steps, job.settings.early_stopping):
         return resumed.history
     learn, measure = lesson(prepared.train, job.settings), examination(prepared.validation)
     return do_steps(job, model, prepared.plan, learn, measure, resumed, events, stop)
