@@ -4,7 +4,7 @@ Rows that belong together (near-identical prompts, one conversation, one user) a
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from tunemill.dedup.clusters import clusters
 from tunemill.dedup.components import Ints, components
-from tunemill.dedup.overlap import Pairs, crossing, plan, shingled
+from tunemill.dedup.crossings import Crossings, Method, crossings
 from tunemill.dedup.text import normalise, prompt_text
 from tunemill.errors import DataError
 from tunemill.rows import Row
@@ -24,6 +24,12 @@ SIDES = ("train", "validation", "test")
 SHINGLE = 5
 ROUNDS = 10
 """How often leaks that the grouping missed are merged and the rows dealt again."""
+CROWDING = 0.1
+"""Largest part of a side that one group may fill while another side can take it: few groups make a poor verdict."""
+TOLERANCE = 0.1
+"""How far the share of a side may lie from the one asked for."""
+MANY = 10
+"""Rows from which that is held against a split: of five, one row more is a fifth."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -55,7 +61,7 @@ class SplitSettings(Section):
 
 
 class Certificate(msgspec.Struct, frozen=True):
-    """What was counted after the rows were dealt, by an exact search that shares nothing with the grouping's hashes."""
+    """What was counted after the rows were dealt, by a search that shares no hash with the grouping."""
 
     rows: dict[str, int]
     groups: dict[str, int]
@@ -63,8 +69,10 @@ class Certificate(msgspec.Struct, frozen=True):
     threshold: float
     cross_split_near_duplicates: int
     """Pairs of prompts on two sides that reach the threshold."""
-    highest_similarity: float
-    """Of the pairs on two sides that the search met."""
+    highest_similarity: float | None
+    """Of the prompts on two sides; None where there were too many to look at more than pairs at the threshold."""
+    method: Method
+    """How pairs were looked for; all but MinHash are exact."""
     shared_conversations: int
     shared_users: int
     shared_rows: int
@@ -83,21 +91,29 @@ def split(rows: Sequence[Row], settings: SplitSettings) -> tuple[Parts, Certific
     """Group, deal and certify; a leak that the grouping missed is merged and the rows are dealt again.
 
     Raises:
-        DataError: there are too few groups for three sides, or one group is so large that a side stays empty.
+        DataError: there are too few groups for three sides, or one is so large that the shares cannot be met.
     """
     ordered = sorted(rows, key=lambda row: (row.place, row.row_id))
-    labels = groups(ordered, settings)
+    return certified(ordered, groups(ordered, settings), settings)
+
+
+def certified(ordered: Sequence[Row], labels: Ints, settings: SplitSettings) -> tuple[Parts, Certificate]:
+    """Deal and count; while twins are found on two sides, merge their groups and deal again."""
     for _ in range(ROUNDS):
         sides = deal(ordered, labels, settings)
-        leaks, highest = cross_split(ordered, sides, settings.group_threshold)
-        found = certificate(ordered, labels, sides, settings, len(leaks.left), highest)
+        twins = cross_split(ordered, sides, settings.group_threshold)
+        found = certificate(ordered, labels, sides, settings, twins)
         if found.leaks == 0:
             named = {name: [r for r, side in zip(ordered, sides, strict=True) if side == name] for name in SIDES}
             return named, found
-        labels = components(
-            len(ordered), np.concatenate([np.arange(len(ordered)), leaks.left]), np.concatenate([labels, leaks.right])
-        )
-    raise DataError(f"split: {found.leaks} leaks are left after dealing {ROUNDS} times; raise split.group_threshold")
+        left, right = twins.pairs.left, twins.pairs.right
+        here = np.arange(len(ordered))
+        labels = components(len(ordered), np.concatenate([here, left]), np.concatenate([labels, right]))
+    one, other = (f"{ordered[int(side[0])].source[:12]}:{ordered[int(side[0])].line}" for side in (left, right))
+    raise DataError(
+        f"split: {found.leaks} leaks are left after dealing {ROUNDS} times, the first between the rows {one} and "
+        f"{other}; change split.group_threshold (now {settings.group_threshold})"
+    )
 
 
 def groups(rows: Sequence[Row], settings: SplitSettings) -> Ints:
@@ -113,9 +129,11 @@ def groups(rows: Sequence[Row], settings: SplitSettings) -> Ints:
 
 
 def deal(rows: Sequence[Row], labels: Ints, settings: SplitSettings) -> list[str]:
-    """Give each row its side: the largest groups first, each to the side that lacks most; ties in salted order.
+    """Give each row its side, the largest groups first, so that single rows fill the shares exactly.
 
-    A group is known by its smallest row id, so neither the files' order nor their names matter.
+    A group is known by its smallest row id and dealt in salted order among those of its size, so neither the files'
+    order nor their names matter. Every side gets groups of every size that it has room for: a test set of single rows
+    alone would leave out whatever is asked often.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i, label in enumerate(labels):
@@ -126,32 +144,57 @@ def deal(rows: Sequence[Row], labels: Ints, settings: SplitSettings) -> list[str
             "add rows, or raise split.group_threshold"
         )
     salted = {label: _salted(min(rows[i].row_id for i in inside), settings.seed) for label, inside in members.items()}
-    lacking = {side: getattr(settings, side) * len(rows) for side in SIDES}
+    asked = {side: getattr(settings, side) * len(rows) for side in SIDES}
+    placed = dict.fromkeys(SIDES, 0)
     sides = [""] * len(rows)
-    for label in sorted(members, key=lambda one: (-len(members[one]), salted[one])):
-        side = max(SIDES, key=lambda name: round(lacking[name], 6))
-        lacking[side] -= len(members[label])
+    for dealt, label in enumerate(sorted(members, key=lambda one: (-len(members[one]), salted[one]))):
+        side = _side(len(members[label]), len(members) - dealt, asked, placed)
+        placed[side] += len(members[label])
         for i in members[label]:
             sides[i] = side
-    counts = Counter(sides)
-    if empty := [side for side in SIDES if not counts[side]]:
-        largest = max(len(inside) for inside in members.values())
-        raise DataError(
-            f"split: {empty[0]} would be empty: {len(rows):,} rows form {len(members)} groups, the largest of "
-            f"{largest:,} rows; raise split.group_threshold (now {settings.group_threshold}), or add rows"
-        )
+    _check_shares(placed, asked, members, settings)
     return sides
 
 
-def cross_split(rows: Sequence[Row], sides: Sequence[str], threshold: float) -> tuple[Pairs, float]:
-    """Give every pair of prompts on two sides that reaches the threshold, and the highest similarity met."""
-    sets = shingled([normalise(prompt_text(row)) for row in rows], SHINGLE)
+def _side(size: int, left: int, asked: dict[str, float], placed: dict[str, int]) -> str:
+    """Choose the side of the next group: the emptiest for its share of those it fits, else the one that lacks most."""
+    empty = [side for side in SIDES if not placed[side]]
+    if left <= len(empty):
+        return empty[0]
+    fits = [
+        side
+        for side in SIDES
+        if placed[side] + size <= asked[side] + 1e-6 and (size == 1 or size <= CROWDING * asked[side])
+    ]
+    if fits:
+        return max(fits, key=lambda side: round(1 - placed[side] / asked[side], 9))
+    return max(SIDES, key=lambda side: round(asked[side] - placed[side], 6))
+
+
+def _check_shares(
+    placed: dict[str, int], asked: dict[str, float], members: dict[int, list[int]], settings: SplitSettings
+) -> None:
+    count = sum(placed.values())
+    if count < MANY:
+        return
+    side = max(SIDES, key=lambda name: abs(placed[name] - asked[name]))
+    if abs(placed[side] - asked[side]) > TOLERANCE * count:
+        largest = max(map(len, members.values()))
+        raise DataError(
+            f"split: {side} would get {placed[side] / count:.0%} of {count:,} rows, not {asked[side] / count:.0%}: "
+            f"{len(members):,} groups, the largest of {largest:,} rows; raise split.group_threshold "
+            f"(now {settings.group_threshold}), or add rows"
+        )
+
+
+def cross_split(rows: Sequence[Row], sides: Sequence[str], threshold: float) -> Crossings:
+    """Find the pairs of prompts on two sides that reach the threshold."""
     parts = np.array([SIDES.index(side) for side in sides], np.int64)
-    return crossing(sets, parts, threshold, plan(sets, parts, threshold, whole=False))
+    return crossings([normalise(prompt_text(row)) for row in rows], parts, threshold, SHINGLE)
 
 
 def certificate(
-    rows: Sequence[Row], labels: Ints, sides: Sequence[str], settings: SplitSettings, leaks: int, highest: float
+    rows: Sequence[Row], labels: Ints, sides: Sequence[str], settings: SplitSettings, twins: Crossings
 ) -> Certificate:
     """Count what stands on two sides."""
     placed = list(zip(rows, sides, strict=True))
@@ -160,8 +203,9 @@ def certificate(
         groups={side: len({int(g) for g, s in zip(labels, sides, strict=True) if s == side}) for side in SIDES},
         largest_group=int(np.bincount(labels).max()),
         threshold=settings.group_threshold,
-        cross_split_near_duplicates=leaks,
-        highest_similarity=round(highest, 4),
+        cross_split_near_duplicates=len(twins.pairs.left),
+        highest_similarity=None if twins.highest is None else round(twins.highest, 4),
+        method=twins.method,
         shared_conversations=_shared((r.conversation, s) for r, s in placed) if settings.by_conversation else 0,
         shared_users=_shared((r.user, s) for r, s in placed) if settings.by_user else 0,
         shared_rows=_shared((r.row_id, s) for r, s in placed),

@@ -56,8 +56,9 @@ def contradictions(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     first: dict[str, Row] = {}
     found = []
     for row in rows:
-        older = first.setdefault(normalise(prompt_text(row)), row)
-        if older.answer != row.answer:
+        prompt = normalise(prompt_text(row))
+        older = first.setdefault(prompt, row)
+        if prompt and normalise(older.answer) != normalise(row.answer):
             found.append((older, row))
     return found
 

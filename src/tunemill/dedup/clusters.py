@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunemill.dedup.components import Ints
-from tunemill.dedup.pairs import near_components
+from tunemill.dedup.components import Ints, components
+from tunemill.dedup.pairs import linking_pairs
 
 
 def clusters(texts: Sequence[str], threshold: float, shingle: int = 5, *, near: bool = True) -> Ints:
@@ -22,7 +22,8 @@ def clusters(texts: Sequence[str], threshold: float, shingle: int = 5, *, near: 
     # In order of their content: which candidates are looked at must not depend on the order of the rows.
     distinct = sorted(places)
     origin = np.array([places[text] for text in distinct], np.int64)
-    component = near_components(distinct, threshold, shingle)
+    links = linking_pairs(distinct, threshold, shingle)
+    component = components(len(distinct), links.left, links.right)
     smallest = np.full(len(distinct), len(texts))
     np.minimum.at(smallest, component, origin)
     label = np.arange(len(texts))

@@ -153,29 +153,13 @@ def jaccard(points, offsets, sizes, shingle, a, b, floor, table, state):
 
 
 @njit(cache=True)
-def new_table(offsets):
-    """Make a table that has room for the longest text, and its state."""
-    room = room_for(offsets)
-    table = (np.empty(room, np.uint64), np.full(room, -1, np.int64), np.full(room, -1, np.int64))
-    return table, np.array([-1, 0, 0], np.int64)
-
-
-@njit(cache=True)
 def new_walk(offsets):
-    """Make what `compare_band` carries from band to band: (parent, crowded, scratch, table, state)."""
+    """Make what `compare_band` carries from band to band: (forest, crowded, scratch, table, state)."""
     count = offsets.size - 1
-    table, state = new_table(offsets)
-    return np.arange(count), np.zeros(count, np.bool_), np.zeros(count, np.int64), table, state
-
-
-@njit(cache=True)
-def similarities(points, offsets, sizes, shingle, left, right):
-    """Compute the exact similarity of each pair (left[p], right[p])."""
-    table, state = new_table(offsets)
-    out = np.empty(left.size, np.float64)
-    for p in range(left.size):
-        out[p] = jaccard(points, offsets, sizes, shingle, left[p], right[p], 0.0, table, state)
-    return out
+    room = room_for(offsets)
+    forest = (np.arange(count), np.zeros((count, 2), np.int64), np.zeros(count, np.float64))
+    table = (np.empty(room, np.uint64), np.full(room, -1, np.int64), np.full(room, -1, np.int64))
+    return forest, np.zeros(count, np.bool_), np.zeros(count, np.int64), table, np.array([-1, 0, 0], np.int64)
 
 
 @njit(cache=True)
@@ -188,10 +172,17 @@ def find(parent, i):
 
 
 @njit(cache=True)
-def join(parent, a, b):
-    """Put a and b into one component, whose root is its smallest member."""
-    a, b = find(parent, a), find(parent, b)
-    parent[max(a, b)] = min(a, b)
+def join(forest, a, b, similarity):
+    """Put a and b into one component, whose root is its smallest member, and keep the pair that did it.
+
+    `forest` is (parent, edges, strength): a root is absorbed once, so the pair finds its place under that root.
+    """
+    parent, edges, strength = forest
+    one, other = find(parent, a), find(parent, b)
+    absorbed = max(one, other)
+    parent[absorbed] = min(one, other)
+    edges[absorbed, 0], edges[absorbed, 1] = a, b
+    strength[absorbed] = similarity
 
 
 @njit(cache=True)
@@ -225,14 +216,15 @@ def gather(bucket, parent, place):
 
 
 @njit(cache=True)
-def link(bucket, corpus, threshold, shingle, parent, table, state):
+def link(bucket, corpus, threshold, shingle, forest, table, state):
     """Join each member of a crowded bucket to its first and to the one before it, where they reach the threshold."""
     points, offsets, sizes = corpus
     for q in range(1, bucket.size):
         for other in (bucket[0], bucket[q - 1]):
-            if find(parent, bucket[q]) != find(parent, other):
-                if jaccard(points, offsets, sizes, shingle, other, bucket[q], threshold, table, state) > 0:
-                    join(parent, bucket[q], other)
+            if find(forest[0], bucket[q]) != find(forest[0], other):
+                reached = jaccard(points, offsets, sizes, shingle, bucket[q], other, threshold, table, state)
+                if reached > 0:
+                    join(forest, bucket[q], other, reached)
 
 
 @njit(cache=True)
@@ -257,26 +249,25 @@ def met_before(keys, band, a, b):
 def compare_band(order, column, keys, band, sketches, enough, corpus, threshold, shingle, crowd, unite, walk):
     """Compare what shares a bucket of one band; return the pairs that reach the threshold and their similarity.
 
-    `order` sorts the texts by their key in this band, and `column` holds the keys in that order. With `unite`, pairs that are connected already are passed over and new ones
-    are joined in `parent`, so that what is returned is a forest. Sketches that agree on fewer than `enough` values are not
-    compared further. A bucket whose unconnected pairs number more than
-    `crowd` for each member is not compared: its members are marked in `crowded` and left to the exact search.
+    `order` sorts the texts by their key in this band, `column` holds the keys in that order. Sketches that agree on
+    fewer than `enough` values are not compared further. With `unite`, pairs that are connected already are passed over,
+    new ones are joined in the forest, and none are returned. A bucket whose unconnected pairs number more than `crowd`
+    for each member is not compared: its members are marked in `crowded` and left to the exact search.
     """
     points, offsets, sizes = corpus
-    parent, crowded, scratch, table, state = walk
+    forest, crowded, scratch, table, state = walk
+    parent = forest[0]
     left, right, similarity = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.float64)
-    found = 0
-    start = 0
-    while start < order.size:
-        end = start + 1
+    found, end = 0, 0
+    while end < order.size:
+        start = end
         while end < order.size and column[end] == column[start]:
             end += 1
         bucket = order[start:end]
-        start = end
         ends = np.arange(1, bucket.size + 1)
         if bucket.size > 2 * crowd + 1:
             if unite:
-                link(bucket, corpus, threshold, shingle, parent, table, state)
+                link(bucket, corpus, threshold, shingle, forest, table, state)
             ends = gather(bucket, parent, scratch)
             if (bucket.size - ends).sum() > crowd * bucket.size:
                 crowded[bucket] = True
@@ -285,15 +276,16 @@ def compare_band(order, column, keys, band, sketches, enough, corpus, threshold,
             a = bucket[q]
             for r in range(ends[q], bucket.size):
                 b = bucket[r]
-                if (unite and find(parent, a) == find(parent, b)) or agreeing(sketches, a, b) < enough:
+                if unite and find(parent, a) == find(parent, b):
                     continue
-                if met_before(keys, band, a, b):
+                if agreeing(sketches, a, b) < enough or met_before(keys, band, a, b):
                     continue
                 reached = jaccard(points, offsets, sizes, shingle, a, b, threshold, table, state)
                 if reached == 0:
                     continue
                 if unite:
-                    join(parent, a, b)
+                    join(forest, a, b, reached)
+                    continue
                 if found == left.size:
                     left = np.concatenate((left, left))
                     right = np.concatenate((right, right))

@@ -13,9 +13,6 @@ import numpy.typing as npt
 from tunemill.dedup.components import Ints
 from tunemill.dedup.signatures import encode
 
-MARGIN = 0.2
-"""Share of its shingles that a text is looked up by beyond what is needed to miss nothing."""
-
 
 class Pairs(NamedTuple):
     """Pairs of texts with left < right, in ascending order."""
@@ -81,12 +78,11 @@ def plan(sets: Shingled, parts: Ints, threshold: float, whole: bool) -> Plan:
     """Lay out a search for pairs from different parts.
 
     A set of n shingles reaches Jaccard t with another only where they share t * n, so at least one of its rarest
-    n - ceil(t * n) + 1 is among the rarest of the other: that many are looked up, and `MARGIN` more to tell chance
-    meetings apart. With `whole` all are, which costs more and sees the similarity of every pair that shares anything.
+    n - ceil(t * n) + 1 is among the rarest of the other: that many are looked up. With `whole` all are, which costs
+    more and sees the similarity of every pair that shares anything.
     """
     sizes = np.diff(sets.offsets)
-    needed = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
-    indexed = sizes if whole else np.minimum(sizes, needed + (MARGIN * sizes).astype(np.int64))
+    indexed = sizes if whole else np.minimum(sizes, sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1)
     owners = np.repeat(np.arange(sizes.size), sizes)
     chosen = np.arange(sets.shingles.size) - sets.offsets[owners] < indexed[owners]
     owners, numbers = owners[chosen], sets.shingles[chosen]
@@ -96,7 +92,7 @@ def plan(sets: Shingled, parts: Ints, threshold: float, whole: bool) -> Plan:
     order = np.argsort(block, kind="stable")
     block = block[order]
     begins = np.flatnonzero(np.diff(block, prepend=-1))
-    ends = np.append(begins[1:], block.size)
+    ends = np.append(begins, block.size)[1:]
     heads = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=sets.kinds))])
     probes = np.flatnonzero(ranks != np.argmax(np.bincount(ranks, minlength=1)))
     looks = np.isin(owners, probes)
@@ -105,7 +101,7 @@ def plan(sets: Shingled, parts: Ints, threshold: float, whole: bool) -> Plan:
 
 
 def crossing(sets: Shingled, parts: Ints, threshold: float, laid: Plan) -> tuple[Pairs, float]:
-    """Give every pair from different parts that reaches the threshold, and the highest similarity that was met.
+    """Give every pair from different parts that reaches the threshold, and the highest similarity computed.
 
     Where the plan is whole, that is the highest of all pairs; else no pair that was not met reaches the threshold.
     """

@@ -20,83 +20,79 @@ def near_pairs(
 ) -> Pairs:
     """Give every pair of texts whose sets of shingles reach the threshold, with its exact Jaccard similarity.
 
-    No pair below the threshold is ever given. A pair exactly at it is missed with a chance of at most `miss` (see
+    No pair below the threshold is ever given. A pair exactly at it is missed with a chance of at most 1.1 `miss` (see
     `bands_for`), one above it less often. Shingles are `shingle` characters of the text as it is: normalise first.
-    Texts shorter than that pair only where they are identical, at 1.0; empty ones never do. What is given can be
-    quadratic where many texts are alike; `clusters` is not.
+    Texts shorter than that pair only where they are identical, at 1.0; empty ones never do. Where many texts are alike
+    there are quadratically many pairs: `linking_pairs` gives fewer.
     """
+    return _every_length(texts, threshold, shingle, seed, miss, unite=False)
+
+
+def linking_pairs(
+    texts: Sequence[str], threshold: float, shingle: int = 5, *, seed: int = SEED, miss: float = MISS
+) -> Pairs:
+    """Give as many of the `near_pairs` as connect what they all connect.
+
+    Work grows with the number of texts, not of pairs: what is connected already is not compared again.
+    """
+    return _every_length(texts, threshold, shingle, seed, miss, unite=True)
+
+
+def _every_length(texts: Sequence[str], threshold: float, shingle: int, seed: int, miss: float, unite: bool) -> Pairs:
     long = np.array([i for i, text in enumerate(texts) if len(text) >= shingle], np.int64)
-    found = _search([texts[int(i)] for i in long], threshold, shingle, seed, miss, unite=False)[0]
-    short = _identical(texts, shingle)
+    short = _identical(texts, shingle, unite)
+    if not long.size:
+        return Pairs(short[:, 0], short[:, 1], np.ones(len(short)))
+    found = _search([texts[int(i)] for i in long], threshold, shingle, seed, miss, unite)
     left = np.concatenate([long[found.left], short[:, 0]])
     right = np.concatenate([long[found.right], short[:, 1]])
-    similarity = np.concatenate([found.similarity, np.ones(len(short))])
-    order = np.lexsort((right, left))
-    return Pairs(left[order], right[order], similarity[order])
+    return _in_order(left, right, np.concatenate([found.similarity, np.ones(len(short))]))
 
 
-def _identical(texts: Sequence[str], shingle: int) -> Ints:
-    """Pair the identical ones among the texts that are shorter than a shingle."""
+def _identical(texts: Sequence[str], shingle: int, unite: bool) -> Ints:
+    """Pair the identical ones among the texts that are shorter than a shingle, each with the first or with all."""
     places: dict[str, list[int]] = {}
     pairs: list[tuple[int, int]] = []
     for i, text in enumerate(texts):
         if 0 < len(text) < shingle:
             earlier = places.setdefault(text, [])
             pairs += [(j, i) for j in earlier]
-            earlier.append(i)
+            if not (unite and earlier):
+                earlier.append(i)
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def near_components(texts: Sequence[str], threshold: float, shingle: int = 5) -> Ints:
-    """Give each text the smallest index that it is connected to by pairs at the threshold; texts must be distinct.
-
-    Work grows with the number of texts, not of pairs: what is connected already is not compared again.
-    """
-    long = np.array([i for i, text in enumerate(texts) if len(text) >= shingle], np.int64)
-    pairs, parent = _search([texts[int(i)] for i in long], threshold, shingle, SEED, MISS, unite=True)
-    left, right = np.concatenate([pairs.left, np.arange(long.size)]), np.concatenate([pairs.right, parent])
-    labels = np.arange(len(texts))
-    labels[long] = long[components(long.size, left, right)]
-    return labels
-
-
-def _search(
-    texts: Sequence[str], threshold: float, shingle: int, seed: int, miss: float, unite: bool
-) -> tuple[Pairs, Ints]:
-    """Walk the buckets band by band, then look through what was too crowded.
-
-    With `unite` the pairs are no more than the components need, some of which stand in the second value only: for each
-    text one of smaller or equal index that it is connected to.
-    """
+def _search(texts: Sequence[str], threshold: float, shingle: int, seed: int, miss: float, unite: bool) -> Pairs:
+    """Walk the buckets band by band, then look through what was too crowded; no text is shorter than a shingle."""
     from tunemill.dedup import minhash_kernels as kernels
 
     bands, rows = bands_for(threshold, miss)
     codes = encode(texts)
-    keys, sketches, sizes = sign(codes, shingle, bands, rows, seed)
-    enough = enough_agreeing(sketches.shape[1], threshold, miss / 10)
+    signatures = sign(codes, shingle, bands, rows, seed)
+    corpus = (*codes, signatures.sizes)
+    enough = enough_agreeing(signatures.sketches.shape[1], threshold, miss / 10)
     walk = kernels.new_walk(codes.offsets)
-    corpus = (*codes, sizes)
     found = []
     for band in range(bands):
-        column = np.ascontiguousarray(keys[:, band])
+        column = np.ascontiguousarray(signatures.keys[:, band])
         order = np.argsort(column)
-        found.append(
-            kernels.compare_band(
-                order, column[order], keys, band, sketches, enough, corpus, threshold, shingle, CROWD, unite, walk
-            )
-        )
-    parent, crowded = walk[:2]
+        look = (order, column[order], signatures.keys, band, signatures.sketches, enough)
+        found.append(kernels.compare_band(*look, corpus, threshold, shingle, CROWD, unite, walk))
+    (parent, edges, strength), crowded = walk[:2]
+    if unite:
+        absorbed = np.flatnonzero(parent != np.arange(len(texts)))
+        found.append((edges[absorbed, 0], edges[absorbed, 1], strength[absorbed]))
     if crowded.any():
-        rows_left = np.flatnonzero(crowded)
-        parts = components(len(texts), np.arange(len(texts)), parent)[rows_left]
-        more = alike([texts[int(i)] for i in rows_left], parts, threshold, shingle)
-        found.append((rows_left[more.left], rows_left[more.right], more.similarity))
+        members = np.flatnonzero(crowded)
+        parts = components(len(texts), np.arange(len(texts)), parent)[members]
+        more = alike([texts[int(i)] for i in members], parts, threshold, shingle)
+        found.append((members[more.left], members[more.right], more.similarity))
     left, right, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
-    return _distinct(left, right, similarity), parent
+    return _in_order(left, right, similarity)
 
 
-def _distinct(left: Ints, right: Ints, similarity: npt.NDArray[np.float64]) -> Pairs:
-    """Turn each pair to left < right and keep one of each."""
+def _in_order(left: Ints, right: Ints, similarity: npt.NDArray[np.float64]) -> Pairs:
+    """Turn each pair to left < right, sort, and keep one of each."""
     low, high = np.minimum(left, right), np.maximum(left, right)
-    _, once = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True)
+    _, once = np.unique(low << 32 | high, return_index=True)
     return Pairs(low[once], high[once], similarity[once])

@@ -37,7 +37,7 @@ def bands_for(threshold: float, miss: float = MISS) -> tuple[int, int]:
 
     Two texts of similarity s agree on one MinHash value with chance s, on a band of r with s^r, and on none of b bands
     with (1 - s^r)^b. The largest r is taken for which the b that it needs stay within `HASHES` values in all: at 0.7
-    51 bands of 4 (8.2e-7), at 0.5 104 bands of 3 (9.3e-7).
+    51 bands of 4 (8.3e-7), at 0.5 104 bands of 3 (9.3e-7).
     """
     best = (1, 1)
     for rows in range(1, 17):
@@ -48,13 +48,8 @@ def bands_for(threshold: float, miss: float = MISS) -> tuple[int, int]:
     return best
 
 
-def miss_chance(threshold: float, bands: int, rows: int) -> float:
-    """Give the chance that a pair at `threshold` shares none of `bands` bands of `rows` values."""
-    return float((1 - threshold**rows) ** bands)
-
-
 def enough_agreeing(values: int, threshold: float, miss: float) -> int:
-    """Give the number of `values` MinHash values that a pair at `threshold` falls short of with a chance below `miss`."""
+    """Give how many of `values` MinHash values a pair at `threshold` agrees on, but for a chance below `miss`."""
     chance, agree = 0.0, 0
     while agree < values:
         chance += math.comb(values, agree) * threshold**agree * (1 - threshold) ** (values - agree)
