@@ -6,6 +6,7 @@ from pathlib import Path
 
 import orjson
 
+from tasks.run import Run
 from tasks.stage import stage
 from tunemill import rows
 from tunemill.artifacts import RawDataset, SourceFile, SourceFiles
@@ -53,13 +54,16 @@ def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDatas
     """Read every record of every file to exactly one row or one rejection."""
     kept: list[Row] = []
     rejected: list[Rejected] = []
-    found = FileCounts()
+    found, cut_short = FileCounts(), 0
     for file in {file.sha256: file for file in files.files}.values():
         counts = FileCounts()
         for record in read(Path(file.path), file.sha256, settings, counts):
             (kept if isinstance(record, Row) else rejected).append(record)  # type: ignore[arg-type]
         found.boms += counts.boms
         found.blank_lines += counts.blank_lines
+        found.ids_passed_over += counts.ids_passed_over
+        cut_short += bool(counts.cut_short)
+        warn(counts, _shown(Path(file.path)))
     rows.write(work.folder / "rows.parquet", sorted(kept, key=lambda row: row.place))
     rows.write_lines(work.folder / "rejected.jsonl", rejected)
     rows.write_lines(work.resume / "rejected.jsonl", rejected)
@@ -72,7 +76,19 @@ def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDatas
         rejected=len(rejected),
         byte_order_marks=found.boms,
         blank_lines=found.blank_lines,
+        files_cut_short=cut_short,
+        ids_passed_over=found.ids_passed_over,
     )
+
+
+def warn(counts: FileCounts, name: str) -> None:
+    """Say what no rejected record can: that rows are lost unseen, or that a row lost its group."""
+    if counts.cut_short:
+        text = f"{name} could not be read to its end ({counts.cut_short}); the rows after that are lost, not counted"
+        Run.current().warn(f"ingest: {text}. Mend the file and run again")
+    if counts.ids_passed_over:
+        text = f"{counts.ids_passed_over:,} conversation, user or time values are no text or whole number"
+        Run.current().warn(f"ingest: {name}: {text}; those rows are not grouped by them. Name the keys in ingest.map")
 
 
 def limit(kept: list[Row], rejected: list[Rejected], allowed: float, names: dict[str, str], listed: Path) -> None:

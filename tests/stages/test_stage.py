@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.ingest import ingest
+from tasks.run import Listener, listening
 from tasks.stage import changed, worth_retrying
 from tunemill import faults, rows
 from tunemill.artifacts import SourceFile, SourceFiles
@@ -66,3 +67,29 @@ def test_a_fault_of_the_world_is_worth_a_retry_and_ours_is_not(tmp_path: Path, m
         assert worth_retrying(caught.value)
     assert ingest.run(store, given, settings()).counts["rows"] == 10
     assert not worth_retrying(DataError("ours"))
+
+
+def test_a_file_that_ends_too_early_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "chats.json"
+    path.write_text("[" + (LINE % (1, 1)).strip() + ", " + (LINE % (2, 2)).strip()[:20])
+    given = SourceFiles(files=(SourceFile(sha256=hash_file(path), path=str(path)),))
+    heard: list[str] = []
+
+    class Ear(Listener):
+        def warn(self, message: str) -> None:
+            heard.append(message)
+
+    with listening(Ear()):
+        made = ingest.run(Store(tmp_path / "store"), given, settings(max_rejected=1))
+    assert made.counts["files_cut_short"] == 1
+    assert made.counts["rows"] == 1
+    assert f"{path} could not be read to its end" in heard[0]
+
+
+def test_a_mapped_csv_and_chats_may_share_a_folder(tmp_path: Path) -> None:
+    table, chats = tmp_path / "a.csv", tmp_path / "b.jsonl"
+    table.write_text("q,a\nwhere?,here\n")
+    chats.write_text(LINE % (1, 1))
+    given = SourceFiles(files=tuple(SourceFile(sha256=hash_file(p), path=str(p)) for p in (table, chats)))
+    mapped = settings(map={"prompt": "q", "answer": "a"})
+    assert ingest.run(Store(tmp_path / "store"), given, mapped).counts["rows"] == 2

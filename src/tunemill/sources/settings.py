@@ -25,7 +25,8 @@ Text = Annotated[str, StringConstraints(pattern=r"\S")]
 class ColumnMap(Section):
     """Which column of a CSV file, or key of a JSON object, holds what.
 
-    With `prompt` and `answer` every record becomes one question and its answer, and all other columns are passed over.
+    With `prompt` and `answer` a record becomes one question and its answer, and all other columns are passed over; a
+    JSON object of a known shape that has neither of the two keeps its shape, so that a folder may hold a CSV and chats.
     Without them the record keeps its own shape, and the map only says where conversation, user and time stand.
 
     Ids are strings or integers, times are strings (kept as they are, best ISO 8601) or numbers since 1970. A value of
