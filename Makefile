@@ -27,6 +27,7 @@ check: install ## format, lint, types, layers
 
 test: check ## install and pass the tests; fast ones first
 	$(BIN)/pytest
+	$(BIN)/pytest -m flow
 
-test-all: test ## also the tiers that start Prefect or load the real model
-	$(BIN)/pytest -m "flow or model or slow"
+test-all: test ## also the tiers that load the real model or take minutes
+	$(BIN)/pytest -m "model or slow"

@@ -13,7 +13,7 @@ from tasks.run import Run
 from tasks.train import points
 from tunemill import rows
 from tunemill.artifacts import Evaluation
-from tunemill.home import Home
+from tunemill.home import PROJECT, Home
 from tunemill.store import Manifest, Store
 from tunemill.tracking import Tracking
 
@@ -60,13 +60,14 @@ def _tell(tracking: Tracking, run: Run, store: Store, chain: dict[str, Manifest]
     adapter = store.folder("train", chain["train"].key)
     tracking.metrics([p for event in rows.read_lines(adapter / "report" / "events.jsonl") for p in points(event)])
     scores = {f"test/{arm}/{name}": value for arm, name, value in _values(summary)}
-    tracking.metrics([(name, value, 0) for name, value in scores.items()])
+    tuned = {name: value for name, value in scores.items() if "/tuned/" in name}
+    tracking.metrics([(name, value, 0) for name, value in scores.items() if name not in tuned])
     for stage in ("validate", "train", "evaluate"):
         tracking.folder(store.folder(stage, chain[stage].key) / "report", stage)
     split = store.folder("split", chain["split"].key) / "certificate.json"
     tracking.client.log_artifact(tracking.run_id, str(split), "split")
     keys = {stage: manifest.key for stage, manifest in chain.items()}
-    tracking.model("adapter", adapter / "adapter", keys, {k: v for k, v in scores.items() if "/tuned/" in k})
+    tracking.model("adapter", adapter / "adapter", keys, tuned)
     tracking.finish("FINISHED")
 
 
@@ -74,11 +75,12 @@ def _datasets(tracking: Tracking, store: Store, chain: dict[str, Manifest]) -> N
     names = file_names()
     table = rows.read(store.folder("ingest", chain["ingest"].key) / "rows.parquet")
     for source in sorted({row.source for row in table}):
-        tracking.dataset(names.get(source, source[:12]), source, names.get(source, source), "raw")
+        name = names.get(source, source[:12])
+        tracking.dataset(name, source, PROJECT / name, "raw")
     split = chain["split"]
     for side in ("train", "validation", "test"):
         sealed = split.files[f"{side}.parquet"]
-        tracking.dataset(side, sealed.sha256, f"store/split/{split.key}/{side}.parquet", side)
+        tracking.dataset(side, sealed.sha256, store.folder("split", split.key) / f"{side}.parquet", side)
 
 
 def _values(summary: dict[str, Any]) -> list[tuple[str, str, float]]:

@@ -69,12 +69,14 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         if tracking := Run.current().tracking():
-            self.open.enter_context(tracking.system_metrics())
+            with Run.current().unless_down("takes no system metrics"):
+                self.open.enter_context(tracking.system_metrics())
         return self
 
     def __exit__(self, *error: object) -> None:
         self._tell()
-        self.open.close()
+        with Run.current().unless_down("did not end its system metrics"):
+            self.open.close()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Hear one event."""

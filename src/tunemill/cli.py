@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 a bug or a fault of the machine, 2 the configuration, 3 the data or the model, 4 the gate.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     from tunemill.config import load
 
     load(config, set_ or ())
+    # Prefect would log the traceback of each failure once a task and once a flow; it is told once, below.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     Home.find().enter()
     from flows.finetune import finetune
     from tasks.run import listening
@@ -66,7 +69,8 @@ def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")],
     found = store.find(key)
     if len(found) != 1:
         names = ", ".join(f"{m.stage} {m.key[:12]}" for m in found[:5])
-        raise ConfigError(f"{len(found)} artifacts have a key that begins with {key!r}{': ' + names if names else ''}")
+        which = f" ({names}); give more digits" if found else f" in {store.root}; `tunemill plan CONFIG` lists the keys"
+        raise ConfigError(f"{len(found)} artifacts have a key that begins with {key!r}{which}")
     facts: dict[str, Any] = {**found[0].model_dump(), "folder": str(store.folder(found[0].stage, found[0].key))}
     if json:
         _print_json(facts)
@@ -105,9 +109,14 @@ def _print_json(value: Any) -> None:
 
 def main() -> None:
     """Run the command line; our own errors print without a traceback and give their exit status."""
-    sys.path.insert(0, str(PROJECT)) if str(PROJECT) not in sys.path else None
+    if str(PROJECT) not in sys.path:
+        sys.path.insert(0, str(PROJECT))
     try:
         app()
     except TunemillError as error:
         typer.echo(str(error), err=True)
         raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

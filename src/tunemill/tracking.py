@@ -67,13 +67,13 @@ class Tracking:
             self.client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v, step in batch])
             self.told.update((k, step) for k, _, step in batch)
 
-    def dataset(self, name: str, digest: str, source: str, context: str) -> Any:
+    def dataset(self, name: str, digest: str, source: Path, context: str) -> Any:
         """Log one dataset as an input of the run; return MLflow's dataset."""
-        from mlflow.data.http_dataset_source import HTTPDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.data.sources import LocalArtifactDatasetSource
         from mlflow.entities import DatasetInput, InputTag
 
-        data = MetaDataset(HTTPDatasetSource(source), name=name, digest=digest[:DIGEST_LENGTH])
+        data = MetaDataset(LocalArtifactDatasetSource(str(source)), name=name, digest=digest[:DIGEST_LENGTH])
         entity = data._to_mlflow_entity()
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
         return entity

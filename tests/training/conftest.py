@@ -8,18 +8,8 @@ import pytest
 
 from tests.training.processes import ticket
 from tunemill import rows as row_files
-from tunemill.home import Home
 from tunemill.training.job import Job
 from tunemill.training.settings import TrainSettings
-
-
-@pytest.fixture(scope="session")
-def checkpoint() -> Path:
-    """Give the folder that holds SmolLM2-135M-Instruct as `tokenizer/` and `model/`."""
-    folder = Home.find().root / "smollm2"
-    if not (folder / "model" / "model.safetensors").is_file():
-        pytest.skip("no SmolLM2-135M-Instruct in smollm2/ under TUNEMILL_HOME")
-    return folder
 
 
 @pytest.fixture(scope="session")
