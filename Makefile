@@ -27,7 +27,7 @@ check: install ## format, lint, types, layers
 
 test: check ## install and pass the tests; fast ones first
 	$(BIN)/pytest
-	$(BIN)/pytest -m flow
+	$(BIN)/pytest -m "flow or model"
 
-test-all: test ## also the tiers that load the real model or take minutes
-	$(BIN)/pytest -m "model or slow"
+test-all: test ## also the slow tier
+	$(BIN)/pytest -m slow
