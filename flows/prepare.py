@@ -6,7 +6,7 @@ from tasks.deduplicate import deduplicate
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
-from tasks.split import split
+from tasks.split import split, warn_if_small
 from tasks.validate import validate
 from tunemill.artifacts import Splits
 from tunemill.config import PipelineConfig
@@ -18,4 +18,4 @@ def prepare(config: PipelineConfig) -> Splits:
     raw = ingest(closed_files(config.ingest), config.ingest)
     valid = validate(raw, tokenizer(located_model(config.model)), config.validation)
     clean = deduplicate(valid, config.deduplicate)
-    return split(clean, config.split)
+    return warn_if_small(split(clean, config.split), config.task_type)

@@ -10,7 +10,7 @@ from tasks.run import Run
 from tasks.stage import stage
 from tunemill import rows
 from tunemill.artifacts import RawDataset, SourceFile, SourceFiles
-from tunemill.errors import DataError
+from tunemill.errors import DataError, StoreError
 from tunemill.home import PROJECT, Home
 from tunemill.rows import Rejected, Row
 from tunemill.sources import expand, read
@@ -59,13 +59,18 @@ def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDatas
         counts = FileCounts()
         for record in read(Path(file.path), file.sha256, settings, counts):
             (kept if isinstance(record, Row) else rejected).append(record)  # type: ignore[arg-type]
+        found.records += counts.records
         found.boms += counts.boms
         found.blank_lines += counts.blank_lines
         found.ids_passed_over += counts.ids_passed_over
         cut_short += bool(counts.cut_short)
         warn(counts, _shown(Path(file.path)))
-    rows.write(work.folder / "rows.parquet", sorted(kept, key=lambda row: row.place))
-    rows.write_lines(work.folder / "rejected.jsonl", rejected)
+    written = rows.write(work.folder / "rows.parquet", sorted(kept, key=lambda row: row.place))
+    written += rows.write_lines(work.folder / "rejected.jsonl", rejected)
+    if written != found.records:
+        raise StoreError(
+            f"ingest: {found.records:,} records were read and {written:,} written; this is a bug, report it"
+        )
     rows.write_lines(work.resume / "rejected.jsonl", rejected)
     names = {f.sha256: _shown(Path(f.path)) for f in files.files}
     limit(kept, rejected, settings.max_rejected, names, work.resume / "rejected.jsonl")

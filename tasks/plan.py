@@ -3,6 +3,7 @@
 Each artifact type is made by one stage, so the stages' signatures say how they are joined.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from tunemill.config import PipelineConfig
 from tunemill.home import Home
 from tunemill.models.sources import ModelSource
 from tunemill.section import Section
+from tunemill.sources.estimate import estimate
 from tunemill.store import Store
 
 STAGES: tuple[Stage[Any, Any], ...] = (ingest, tokenizer, validate, deduplicate, split, model, train, evaluate)
@@ -35,6 +37,9 @@ class Step(BaseModel):
     why: list[str] = []
     """Parts of the key that differ from the nearest held artifact, or the stages it depends on."""
     counts: dict[str, int] = {}
+    """What the held artifact holds."""
+    estimated: dict[str, int] = {}
+    """What the stage may put out, from the first records of each file; empty where `counts` is exact."""
 
 
 def planned(config: PipelineConfig) -> list[Step]:
@@ -46,7 +51,17 @@ def planned(config: PipelineConfig) -> list[Step]:
         ModelSource: located_model(config.model),
         **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
     }
-    return [_step(stage, known, store) for stage in STAGES]
+    steps = [_step(stage, known, store) for stage in STAGES]
+    return [_estimated(step, known[SourceFiles], config) for step in steps]
+
+
+def _estimated(step: Step, files: SourceFiles, config: PipelineConfig) -> Step:
+    """Add rows to a run of ingest and tokens to one of validate: what a person wants to know before it starts."""
+    if step.name not in (ingest.name, validate.name) or step.state == "held":
+        return step
+    found = estimate([(Path(file.path), file.sha256) for file in files.files], config.ingest)
+    size = {"records": found.records, "rows": found.rows} if step.name == ingest.name else {"tokens": found.tokens}
+    return step.model_copy(update={"estimated": size})
 
 
 def _step(stage: Stage[Any, Any], known: dict[type, Any], store: Store) -> Step:
@@ -67,7 +82,12 @@ def shown(steps: list[Step]) -> str:
     """Give a plan as lines of text."""
     lines = []
     for step in steps:
-        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in step.counts.items())
+        counts, guess = _listed(step.counts), _listed(step.estimated)
         why = f"depends on {', '.join(step.why)}" if step.state == "depends" else "; ".join(step.why)
-        lines.append(f"{step.name:<12} {step.state:<8} {(step.key or '')[:12]:<12}  {counts or why}".rstrip())
+        about = f" (about {guess})" if guess else ""
+        lines.append(f"{step.name:<12} {step.state:<8} {(step.key or '')[:12]:<12}  {counts or why}{about}".rstrip())
     return "\n".join(lines)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())

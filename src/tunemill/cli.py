@@ -15,6 +15,8 @@ from tunemill.home import PROJECT, Home
 
 app = typer.Typer(
     help="Tunemill: raw logs in, a verified model out.",
+    epilog="Start with: tunemill plan pipeline_configs/quickstart.yaml. "
+    "Exit status: 0 done, 2 configuration, 3 data or model, 4 the gate, 1 a bug or a fault of the machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -28,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 @app.command()
 def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
-    """Run a configuration from its raw files to its verdict. What is held already is not made again."""
+    """Go from the raw files to the verdict; what is held is not made again."""
     from tunemill.config import load
 
     load(config, set_ or ())
@@ -49,7 +51,7 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
 
 @app.command()
 def plan(config: Config, set_: Overrides = None, json: Json = False) -> None:
-    """Say without running anything whether a configuration is valid and which stages are held, run or depend."""
+    """Check a configuration and say which stages are held, run, or depend on another."""
     from tasks.plan import planned, shown
     from tunemill.config import load
 
@@ -83,7 +85,7 @@ def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")],
 
 @app.command()
 def schema(json: Json = False) -> None:
-    """Write pipeline_configs/schema.json, which editors use to complete and check a configuration."""
+    """Write pipeline_configs/schema.json, by which editors complete and check."""
     from tunemill.config import json_schema
 
     path = PROJECT / "pipeline_configs" / "schema.json"

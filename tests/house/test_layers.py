@@ -36,6 +36,20 @@ def test_a_bad_configuration_exits_with_2_and_no_traceback(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_the_readme_shows_the_help_that_is_printed(tmp_path: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "TUNEMILL_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tunemill.cli", "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PROJECT, check=True).stdout
+    lines = [line.rstrip() for line in printed.replace("python -m tunemill.cli", "tunemill").splitlines()]
+    text = "\n".join(lines).strip()
+    assert f"```\n$ tunemill --help\n{text}\n```" in (PROJECT / "README.md").read_text(), text
+
+
+def test_the_readme_shows_the_configuration_that_is_run() -> None:
+    text = (PROJECT / "pipeline_configs" / "quickstart.yaml").read_text()
+    assert f"```yaml\n{text}```" in (PROJECT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("deployments/*.yaml")), ids=lambda path: path.name)
 def test_every_deployed_entrypoint_stands(path: Path) -> None:
     for deployment in yaml.safe_load(path.read_text())["deployments"]:

@@ -28,7 +28,7 @@ def read_real(name: str, **settings: object) -> tuple[list[Row], list[Rejected],
 
 def test_banking77_gives_10003_rows_and_rejects_none():
     rows, rejected, counts = read_real("banking77/train.csv", map={"prompt": "text", "answer": "category"})
-    assert (len(rows), len(rejected), counts) == (10_003, 0, FileCounts())
+    assert (len(rows), len(rejected), counts) == (10_003, 0, FileCounts(records=10_003))
     assert len({row.answer for row in rows}) == 77
 
 

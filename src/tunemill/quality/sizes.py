@@ -35,5 +35,5 @@ def size_warning(task_type: TaskType, train_rows: int) -> str | None:
     below = "minimum" if train_rows < size.minimum else "recommended number"
     return (
         f"{train_rows:,} training rows are below the {below} for `{task_type}`: "
-        f"minimum {minimum}, recommended {size.recommended:,}"
+        f"minimum {minimum}, recommended {size.recommended:,} (task_type in the configuration)"
     )

@@ -54,9 +54,11 @@ def read(
     converter = Converter(settings, digest, counts)
     try:
         for found in form.read(path, settings, counts):
+            counts.records += 1
             yield _outcome(converter, digest, found)
     except CutShort as cut:
         counts.cut_short = cut.reason
+        counts.records += 1
         yield _rejected(digest, cut.line, cut.raw, cut)
 
 

@@ -30,6 +30,8 @@ Found = tuple[int, bytes, dict[str, Any] | Fault]
 class FileCounts:
     """Count what the reading of one file passed over or mended, so that none of it is silent."""
 
+    records: int = 0
+    """Records that the file was cut into, whatever became of each; a file cut short counts one more."""
     boms: int = 0
     """Byte order marks taken off."""
     blank_lines: int = 0

@@ -1,0 +1,84 @@
+"""Guess how many rows and characters raw files hold from their first records, for a plan that must not read them all."""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunemill.errors import DataError
+from tunemill.rows import Row
+from tunemill.sources import FORMATS, detect
+from tunemill.sources.reasons import CutShort, Fault
+from tunemill.sources.records import Converter
+from tunemill.sources.streams import FileCounts
+
+if TYPE_CHECKING:
+    from tunemill.sources.settings import IngestSettings
+
+SAMPLE = 200
+"""Records of a file that are read; one with fewer is counted exactly."""
+CHARACTERS_PER_TOKEN = 4
+"""Of English under the tokenizers of today's models, roughly."""
+TOKENS_PER_TURN = 4
+"""What a chat template writes around each turn: ChatML's start, role, line break and end."""
+
+
+@dataclass
+class Estimate:
+    """What files may hold; `exact` where every record was read."""
+
+    records: int = 0
+    rows: int = 0
+    turns: int = 0
+    characters: int = 0
+    exact: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the conversations, never exact."""
+        return self.characters // CHARACTERS_PER_TOKEN + self.turns * TOKENS_PER_TURN
+
+
+def estimate(files: Iterable[tuple[Path, str]], settings: "IngestSettings") -> Estimate:
+    """Read the first records of each (file, digest) and scale them up to the file's size."""
+    whole = Estimate()
+    for path, digest in files:
+        found, scale = _sample(path, digest, settings)
+        whole.exact = whole.exact and scale == 1
+        whole.records += round(found.records * scale)
+        whole.rows += round(found.rows * scale)
+        whole.turns += round(found.turns * scale)
+        whole.characters += round(found.characters * scale)
+    return whole
+
+
+def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estimate, float]:
+    counts, found, seen = FileCounts(), Estimate(), bytearray()
+    converter = Converter(settings, digest, counts)
+    form = FORMATS[detect(path) if settings.format == "auto" else settings.format]
+    try:
+        records = form.read(path, settings, counts)
+        for line, raw, fields in islice(records, SAMPLE):
+            found.records += 1
+            seen += raw + b"\n"
+            if row := _row(converter, line, fields):
+                found.rows += 1
+                found.turns += len(row.messages)
+                found.characters += sum(len(message.content) for message in row.messages)
+        more = next(records, None) is not None
+    except (CutShort, DataError):  # said with its line by the run
+        more = False
+    if not more:
+        return found, 1
+    packed = path.open("rb").read(2) == b"\x1f\x8b"
+    size = len(zlib.compress(bytes(seen))) if packed else len(seen)
+    return found, max(1.0, path.stat().st_size / size)
+
+
+def _row(converter: Converter, line: int, fields: object) -> Row | None:
+    try:
+        return converter.row(line, fields) if not isinstance(fields, Fault) else None  # type: ignore[arg-type]
+    except Fault:
+        return None

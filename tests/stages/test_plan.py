@@ -1,0 +1,57 @@
+"""What `tunemill plan` says before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.ingest import closed_files, ingest
+from tasks.plan import Step, planned, shown
+from tasks.run import Listener, listening, pipeline_run
+from tasks.split import warn_if_small
+from tunemill.artifacts import Splits
+from tunemill.config import PipelineConfig, load
+from tunemill.home import PROJECT, Home
+from tunemill.store import Store
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineConfig:
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
+    Home.find().enter()
+    return load(PROJECT / "pipeline_configs" / "quickstart.yaml")
+
+
+def step(steps: list[Step], name: str) -> Step:
+    return next(step for step in steps if step.name == name)
+
+
+def test_before_the_first_run_rows_and_tokens_are_estimated(config: PipelineConfig) -> None:
+    steps = planned(config)
+    assert [s.state for s in steps] == ["runs", "runs", "depends", "depends", "depends", "runs", "depends", "depends"]
+    assert step(steps, "validate").why == ["ingest", "tokenizer"]
+    assert set(step(steps, "ingest").estimated) == {"records", "rows"}
+    assert 30_000 < step(steps, "validate").estimated["tokens"] < 40_000
+    assert "never made (about 400 records, 38" in shown(steps)
+
+
+def test_what_is_held_is_counted_exactly_and_a_changed_setting_is_named(config: PipelineConfig) -> None:
+    ingest.run(Store(Home.find().store), closed_files(config.ingest), config.ingest)
+    held = step(planned(config), "ingest")
+    assert (held.state, held.counts["rows"], held.counts["rejected"], held.estimated) == ("held", 384, 16, {})
+    changed = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_rejected": 0.5})})
+    again = step(planned(changed), "ingest")
+    assert (again.state, again.why) == ("runs", ["section.settings.max_rejected 0.1 → 0.5"])
+
+
+def test_too_few_training_rows_are_a_warning_with_the_number(config: PipelineConfig) -> None:
+    heard: list[str] = []
+
+    class Ear(Listener):
+        def warn(self, message: str) -> None:
+            heard.append(message)
+
+    few = Splits(key="k", digest="d", counts={"train": 99})
+    with listening(Ear()), pipeline_run(config) as run:
+        assert warn_if_small(few, "style") is few
+    assert heard == run.warnings
+    assert heard[0].startswith("99 training rows are below the minimum for `style`: minimum 100 to 500")
