@@ -11,12 +11,13 @@ from tasks.stage import stage
 from tunemill import rows
 from tunemill.artifacts import RawDataset, SourceFile, SourceFiles
 from tunemill.errors import DataError, StoreError
+from tunemill.files import FileDigests
 from tunemill.home import PROJECT, Home
 from tunemill.rows import Rejected, Row
 from tunemill.sources import expand, read
 from tunemill.sources.settings import IngestSettings
 from tunemill.sources.streams import FileCounts
-from tunemill.store import FileDigests, Work
+from tunemill.store import Work
 
 
 def closed_files(settings: IngestSettings) -> SourceFiles:

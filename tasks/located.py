@@ -1,9 +1,9 @@
 """Find the base model that a configuration names, so that its digest can enter keys."""
 
+from tunemill.files import FileDigests
 from tunemill.home import PROJECT, Home
 from tunemill.models.settings import ModelSettings
 from tunemill.models.sources import ModelSource, locate
-from tunemill.store import FileDigests
 
 
 def located_model(settings: ModelSettings) -> ModelSource:

@@ -12,10 +12,10 @@ Home.find().enter()
 @pytest.fixture(scope="session")
 def checkpoint() -> Path:
     """Give the folder that holds SmolLM2-135M-Instruct as `tokenizer/` and `model/`; made once, then kept."""
+    from tunemill.files import hash_file
     from tunemill.models.checkpoint import write_tokenizer, write_weights
     from tunemill.models.settings import ModelSettings
     from tunemill.models.sources import locate
-    from tunemill.store import hash_file
 
     home = Home.find().root
     source = locate(ModelSettings(packaged="smollm2-135m-instruct"), PROJECT, hash_file)

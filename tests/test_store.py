@@ -4,7 +4,7 @@ import pytest
 
 from tunemill.artifacts import RawDataset
 from tunemill.errors import ArtifactDamaged, StoreError
-from tunemill.store import FileDigests, Store
+from tunemill.store import Store
 
 
 def sealed(store: Store, text: str = "one", key: str = "k" * 32) -> RawDataset:
@@ -70,16 +70,3 @@ def test_a_dead_process_leaves_nothing_after_a_sweep(tmp_path: Path) -> None:
         assert store.sweep() == 1
         assert mine.folder.exists()
     assert not dead.exists()
-
-
-def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("one")
-    digests = FileDigests(tmp_path / "memory.json")
-    first = digests(file)
-    digests.save()
-    again = FileDigests(tmp_path / "memory.json")
-    again.known[str(file)][3] = "remembered"
-    assert again(file) == "remembered"
-    file.write_text("two2")
-    assert again(file) not in ("remembered", first)

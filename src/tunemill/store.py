@@ -10,7 +10,6 @@ A reader sees the old or the new, never a mixture: files are flushed, the manife
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import uuid
@@ -23,6 +22,7 @@ import orjson
 from tunemill import faults
 from tunemill.artifacts import Artifact, FrozenModel, digest_of
 from tunemill.errors import ArtifactDamaged, StoreError
+from tunemill.files import flush, flush_tree, hash_file, write_flushed
 
 MANIFEST = "manifest.json"
 REPORT = "report"
@@ -203,7 +203,7 @@ class Store:
             files=files,
         )
         write_flushed(work.folder / MANIFEST, orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2))
-        _flush_tree(work.folder)
+        flush_tree(work.folder)
         faults.point(f"{work.stage}.filled")
         target = self.folder(work.stage, work.key)
         if target.exists() and not (target / MANIFEST).exists():
@@ -213,7 +213,7 @@ class Store:
         stands = self.manifest(work.stage, work.key)
         if stands is None:
             raise StoreError(f"{target} could not be put in place; is the disk full or read-only?")
-        _flush(target.parent)
+        flush(target.parent)
         shutil.rmtree(self.root / work.stage / f".resume-{work.key}", ignore_errors=True)
         faults.point(f"{work.stage}.sealed")
         return stands.artifact(kind)
@@ -233,36 +233,6 @@ class Store:
         return len(gone)
 
 
-class FileDigests:
-    """Know a file's sha256 again by path, size, time and inode, so that an unchanged file is not read."""
-
-    def __init__(self, memory: Path) -> None:
-        self.memory = memory
-        self.known: dict[str, list[Any]] = _json(memory)
-
-    def __call__(self, path: Path) -> str:
-        """Give the sha256 of a file, 64 hex digits, read only where its stat has changed."""
-        stat = path.stat()
-        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        entry = self.known.get(str(path))
-        if entry and entry[:3] == seen:
-            return str(entry[3])
-        sha256 = hash_file(path)
-        self.known[str(path)] = [*seen, sha256]
-        return sha256
-
-    def save(self) -> None:
-        """Write the memory back, old or new and never half."""
-        self.memory.parent.mkdir(parents=True, exist_ok=True)
-        replace(self.memory, orjson.dumps(self.known))
-
-
-def hash_file(path: Path) -> str:
-    """Give the sha256 of a file's bytes, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_files(folder: Path) -> dict[str, SealedFile]:
     """Hash every file under a folder but the manifest and Prefect's record; names are relative, sorted."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -275,44 +245,9 @@ def content_digest(files: dict[str, SealedFile]) -> str:
     return digest_of({name: f.sha256 for name, f in files.items() if not name.startswith(f"{REPORT}/")})
 
 
-def write_flushed(path: Path, data: bytes) -> None:
-    """Write bytes and wait until the disk has them."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Give a file new bytes such that a reader sees the old or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_flushed(temporary, data)
-    os.replace(temporary, path)
-
-
-def _flush_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(orjson.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def _started(pid: int) -> str:

@@ -53,5 +53,5 @@ def test_the_readme_shows_the_configuration_that_is_run() -> None:
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("deployments/*.yaml")), ids=lambda path: path.name)
 def test_every_deployed_entrypoint_stands(path: Path) -> None:
     for deployment in yaml.safe_load(path.read_text())["deployments"]:
-        file, name = deployment["entrypoint"].split(":")
-        assert f"def {name}(" in (PROJECT / file).read_text()
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        assert f"def {name}(" in (PROJECT / f"{module.replace('.', '/')}.py").read_text()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from tunemill.files import hash_file
 from tunemill.home import PROJECT
 from tunemill.models.checkpoint import write_tokenizer, write_weights
 from tunemill.models.settings import ModelSettings
 from tunemill.models.sources import ModelSource, locate
 from tunemill.rows import Message
-from tunemill.store import hash_file
 
 TEXT = """A parcel that was sent on Monday came on Thursday, and the box was wet.
 Can I have my money back? Yes: send us a photo of the box, and we pay within 14 days.

@@ -19,7 +19,7 @@ from tunemill.errors import ModelError
 from tunemill.models.checkpoint import write_weights
 from tunemill.models.settings import ModelSettings
 from tunemill.models.sources import locate
-from tunemill.store import hash_file
+from tunemill.files import hash_file
 home = Path(sys.argv[1])
 source = locate(ModelSettings(hub="acme/base", revision=sys.argv[2]), home, hash_file)
 try:

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from tunemill.errors import ModelError
+from tunemill.files import hash_file
 from tunemill.models.chat import Chat
 from tunemill.models.checkpoint import write_tokenizer, write_weights
 from tunemill.models.settings import ModelSettings
 from tunemill.models.sources import ModelSource, locate
 from tunemill.rows import Message
-from tunemill.store import hash_file
 
 
 def found(folder: Path) -> ModelSource:

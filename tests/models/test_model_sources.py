@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tunemill.errors import ModelError
+from tunemill.files import hash_file
 from tunemill.models.settings import ModelSettings
 from tunemill.models.sources import ModelSource, locate
-from tunemill.store import hash_file
 
 COMMIT = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 
@@ -155,7 +155,7 @@ def test_the_packaged_model_is_known_by_the_hash_of_its_wheel(tmp_path: Path) ->
 def test_finding_a_model_loads_neither_torch_nor_transformers(model_folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tunemill.models.settings import ModelSettings\n"
-        "from tunemill.models.sources import locate; from tunemill.store import hash_file\n"
+        "from tunemill.models.sources import locate; from tunemill.files import hash_file\n"
         "import tunemill.models.checkpoint, tunemill.models.chat\n"
         "locate(ModelSettings(folder=Path(sys.argv[1])), Path(), hash_file)\n"
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'huggingface_hub') if name in sys.modules])"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from tunemill.files import hash_file
 from tunemill.models.chat import Chat
 from tunemill.models.checkpoint import write_tokenizer, write_weights
 from tunemill.models.sources import ModelSource
 from tunemill.rows import Message
-from tunemill.store import hash_file
 
 pytestmark = pytest.mark.model
 

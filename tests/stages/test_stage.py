@@ -9,8 +9,9 @@ from tasks.stage import changed, worth_retrying
 from tunemill import faults, rows
 from tunemill.artifacts import SourceFile, SourceFiles
 from tunemill.errors import DataError
+from tunemill.files import hash_file
 from tunemill.sources.settings import IngestSettings
-from tunemill.store import Store, hash_file
+from tunemill.store import Store
 
 LINE = '{"prompt": "question %d", "completion": "answer %d"}\n'
 

@@ -122,8 +122,8 @@ def test_nothing_is_removed_while_the_newest_does_not_verify(tmp_path: Path) -> 
 def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = unsealed(tmp_path, 10)
     flushed: list[str] = []
-    flush = checkpoints._flush
-    monkeypatch.setattr(checkpoints, "_flush", lambda p: (flushed.append(p.name), flush(p)))
+    flush = checkpoints.flush
+    monkeypatch.setattr(checkpoints, "flush", lambda p: (flushed.append(p.name), flush(p)))
     seal(path, 10, ME)
     before_manifest = flushed[: len(NEEDED) + 1]
     assert {*NEEDED, "checkpoint-10"} == set(before_manifest) and MANIFEST not in flushed

@@ -92,6 +92,40 @@ def most_shared(sizes, indexed, last, a, b, counted):
 
 
 @njit(cache=True)
+def measured(shingles, offsets, indexed):
+    """Give each row's number of shingles, and the last one that it is looked up by, -1 where there is none."""
+    rows = offsets.size - 1
+    sizes, last = np.empty(rows, np.int32), np.full(rows, -1, np.int32)
+    for a in range(rows):
+        sizes[a] = offsets[a + 1] - offsets[a]
+        if indexed[a] > 0:
+            last[a] = shingles[offsets[a] + indexed[a] - 1]
+    return sizes, last
+
+
+@njit(cache=True)
+def met_by(a, shingles, offsets, indexed, parts, postings, heads, skips, counts, touched):
+    """Count in `counts`, which must be 0, the indexed shingles that row a shares with each row of another part.
+
+    Returns how many rows share any: afterwards they are the first in `touched`.
+    """
+    met = 0
+    for p in range(offsets[a], offsets[a] + indexed[a]):
+        q = heads[shingles[p]]
+        while q < heads[shingles[p] + 1]:
+            b = postings[q]
+            if parts[b] == parts[a]:
+                q = skips[q]
+                continue
+            if counts[b] == 0:
+                touched[met] = b
+                met += 1
+            counts[b] += 1
+            q += 1
+    return met
+
+
+@njit(cache=True)
 def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, threshold):
     """Find the pairs from different parts that reach the threshold, and the highest similarity that was computed.
 
@@ -102,34 +136,14 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
         postings: the rows of each indexed shingle, by part; shingle w has heads[w]:heads[w + 1].
         skips: for each posting, where the stretch of its part ends.
     """
-    rows = offsets.size - 1
-    sizes, last = np.empty(rows, np.int32), np.full(rows, -1, np.int32)
-    for a in range(rows):
-        sizes[a] = offsets[a + 1] - offsets[a]
-        if indexed[a] > 0:
-            last[a] = shingles[offsets[a] + indexed[a] - 1]
-    counts = np.zeros(rows, np.int32)
-    touched = np.empty(rows, np.int64)
-    probing = np.zeros(rows, np.bool_)
+    sizes, last = measured(shingles, offsets, indexed)
+    counts, touched = np.zeros(sizes.size, np.int32), np.empty(sizes.size, np.int64)
+    probing = np.zeros(sizes.size, np.bool_)
     probing[probes] = True
     left, right, similarity = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.float64)
     found, highest = 0, 0.0
     for a in probes:
-        met = 0
-        for p in range(offsets[a], offsets[a] + indexed[a]):
-            q = heads[shingles[p]]
-            while q < heads[shingles[p] + 1]:
-                b = postings[q]
-                if parts[b] == parts[a]:
-                    q = skips[q]
-                    continue
-                if counts[b] == 0:
-                    touched[met] = b
-                    met += 1
-                counts[b] += 1
-                q += 1
-        for m in range(met):
-            b = touched[m]
+        for b in touched[: met_by(a, shingles, offsets, indexed, parts, postings, heads, skips, counts, touched)]:
             most = most_shared(sizes, indexed, last, a, b, counts[b])
             counts[b] = 0
             together = sizes[a] + sizes[b]

@@ -9,14 +9,13 @@ No code of a model is ever run: `trust_remote_code` stays off, and nothing but s
 import contextlib
 import io
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tunemill.errors import ModelError
+from tunemill.files import hash_file, link
 from tunemill.models.packaged import gguf
 from tunemill.models.sources import (
     CONFIG,
@@ -28,7 +27,6 @@ from tunemill.models.sources import (
     refuse_code,
     weight_files,
 )
-from tunemill.store import hash_file
 
 TRACES = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only", "tokenizer_file")
 """Keys that say where a file lay when it was loaded."""
@@ -62,8 +60,7 @@ def write_weights(source: ModelSource, home: Path, out: Path) -> None:
     folder = _folder(source, home, WEIGHT_FILES)
     files = weight_files(folder)
     _refuse_changes(source, [folder / CONFIG, *files])
-    for path in files:
-        _link(path, out / path.name)
+    link(files, out)
     (out / CONFIG).write_bytes((folder / CONFIG).read_bytes())
     _remove_traces(out, folder)
 
@@ -180,13 +177,6 @@ def _refuse_changes(source: ModelSource, files: list[Path]) -> None:
     for path in files if source.kind == "folder" else []:
         if hash_file(path) != source.files.get(path.name):
             raise ModelError(f"{path} changed after the run began; run again when nothing writes to that folder")
-
-
-def _link(path: Path, target: Path) -> None:
-    try:
-        os.link(path.resolve(), target)
-    except OSError:
-        shutil.copyfile(path, target)
 
 
 @contextlib.contextmanager

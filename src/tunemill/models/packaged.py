@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunemill.errors import ModelError
-from tunemill.store import hash_file
+from tunemill.files import hash_file
 
 
 class Wheel(NamedTuple):

@@ -1,4 +1,4 @@
-"""Guess how many rows and characters raw files hold from their first records, for a plan that must not read them all."""
+"""Guess how many rows and characters raw files hold from their first records, where a plan must not read them all."""
 
 import zlib
 from collections.abc import Iterable

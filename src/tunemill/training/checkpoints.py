@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 
 from tunemill.artifacts import FrozenModel
-from tunemill.store import MANIFEST, SealedFile, hash_files, replace
+from tunemill.files import flush, replace
+from tunemill.store import MANIFEST, SealedFile, hash_files
 from tunemill.training.schedule import best_step, validation_losses
 
 NEEDED = frozenset(
@@ -54,11 +55,11 @@ class Checkpoint(FrozenModel):
 def seal(folder: Path, step: int, identity: str) -> None:
     """Flush every file of a saved checkpoint, then write its manifest; without one a checkpoint does not exist."""
     for path in [*(p for p in folder.rglob("*") if p.is_file()), folder]:
-        _flush(path)
+        flush(path)
     manifest = CheckpointManifest(step=step, identity=identity, files=hash_files(folder))
     replace(folder / MANIFEST, orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2))
-    _flush(folder)
-    _flush(folder.parent)
+    flush(folder)
+    flush(folder.parent)
 
 
 def fault(folder: Path, identity: str) -> str | None:
@@ -138,11 +139,3 @@ def _read(path: Path, step: int) -> Checkpoint:
 def _steps(folder: Path) -> list[tuple[int, Path]]:
     matches = ((path, _NAME.fullmatch(path.name)) for path in folder.glob("checkpoint-*") if path.is_dir())
     return [(int(match[1]), path) for path, match in matches if match]
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -39,7 +39,29 @@ def do_steps(
         TrainingError: a loss that is not finite, an adapter that does not move, a GPU without enough memory, rows that
             see each other in a pack, or another number of steps than planned.
     """
-    import torch
+    tuner = tuner_of(job, model, plan, learn, measure, resumed is None, events, stop)
+    if job.settings.packing:
+        require_apart(tuner, learn.units)
+    step(tuner, job, resumed, stop)
+    history: list[dict[str, Any]] = tuner.state.log_history
+    if finished(history, plan.steps, job.settings.early_stopping):
+        return history
+    if stop.asked:
+        raise Preempted
+    raise TrainingError(f"train: {tuner.state.global_step} steps were done, {plan.steps} were planned")
+
+
+def tuner_of(
+    job: Job,
+    model: Any,
+    plan: Preflight,
+    learn: Lesson,
+    measure: list[Unit],
+    fresh: bool,
+    events: Events,
+    stop: Stop,
+) -> "Tuner":
+    """Build the trainer; `fresh` says that no checkpoint is gone on from, so the untrained model is measured first."""
     from datasets import Dataset
     from transformers import AutoTokenizer, PrinterCallback
 
@@ -55,13 +77,22 @@ def do_steps(
         processing_class=AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True),
         train_dataset=Dataset.from_list(learn.units).select(learn.order),
         eval_dataset=Dataset.from_list(measure) if measure else None,
-        args=arguments(job, plan, fresh=resumed is None),
+        args=arguments(job, plan, fresh),
         callbacks=[Conductor(plan, job.settings, learn.step_tokens, events, stop)],
     )
     tuner.remove_callback(PrinterCallback)
     train_in_full_precision(model)
-    if job.settings.packing:
-        require_apart(tuner, learn.units)
+    return tuner
+
+
+def step(tuner: "Tuner", job: Job, resumed: Checkpoint | None, stop: Stop) -> None:
+    """Let the trainer step until it is done or told to stop; only meanwhile does SIGTERM wait for a step to end.
+
+    Raises:
+        TrainingError: the GPU has not enough memory, with the settings that need less.
+    """
+    import torch
+
     stop.stepping = True
     try:
         tuner.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
@@ -71,12 +102,6 @@ def do_steps(
         ) from error
     finally:
         stop.stepping = False
-    if not finished(tuner.state.log_history, plan.steps, job.settings.early_stopping):
-        if stop.asked:
-            raise Preempted
-        raise TrainingError(f"train: {tuner.state.global_step} steps were done, {plan.steps} were planned")
-    history: list[dict[str, Any]] = tuner.state.log_history
-    return history
 
 
 def arguments(job: Job, plan: Preflight, fresh: bool) -> "SFTConfig":
