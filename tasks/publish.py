@@ -4,18 +4,23 @@ Lineage is read from the manifests: each names what it was made from, down to th
 """
 
 import os
+from collections import Counter
 from typing import Any
 
 import orjson
 
 from tasks.ingest import file_names
+from tasks.killed import records
 from tasks.run import Run
 from tasks.train import points
 from tunemill import rows
 from tunemill.artifacts import Evaluation
 from tunemill.home import PROJECT, Home
-from tunemill.store import Manifest, Store
-from tunemill.tracking import Tracking
+from tunemill.store import MANIFEST, Manifest, Store
+from tunemill.tracking import NOTE_TAG, Tracking, address
+
+SHOWN = 12
+"""Hex digits of a key that people are shown; `tunemill show` takes them."""
 
 
 def lineage(store: Store, stage: str, key: str) -> dict[str, Manifest]:
@@ -32,75 +37,107 @@ def lineage(store: Store, stage: str, key: str) -> dict[str, Manifest]:
 
 
 def publish(evaluation: Evaluation) -> None:
-    """Set the run's verdict and report; where the run made something, tell MLflow and Prefect of it."""
-    run, store = Run.current(), Store(Home.find().store)
+    """Set the run's verdict and report; tell MLflow and Prefect of what was made, or what MLflow has not been told."""
+    run, home = Run.current(), Home.find()
+    store = Store(home.store)
     folder = store.open(evaluation)
     summary = orjson.loads((folder / "summary.json").read_bytes())
     run.verdict = summary["verdict"]
     run.report = str(folder / "report" / "report.md")
-    if not run.made:
+    if not run.made and told(home, evaluation.key):
         return
-    if tracking := run.tracking():
-        with run.unless_down("does not hold all of this run; run again to tell it"):
+    with run.unless_down():
+        if tracking := run.tracking(now=True):
             _tell(tracking, run, store, lineage(store, "evaluate", evaluation.key), summary)
+            run.close_tracking("FINISHED")
     _show_in_prefect(run)
 
 
-def _tell(tracking: Tracking, run: Run, store: Store, chain: dict[str, Manifest], summary: dict[str, Any]) -> None:
-    tracking.parameters(run.config)
-    tracking.tags(
-        {
-            **{f"tunemill.{stage}": f"{manifest.key} {manifest.digest}" for stage, manifest in chain.items()},
-            "tunemill.verdict": str(run.verdict),
-            "mlflow.note.content": _note(run),
-            **({"prefect.flow_run": run.prefect_flow_run} if run.prefect_flow_run else {}),
-        }
+def told(home: Home, key: str) -> bool:
+    """Say whether MLflow has all of a run that came to this evaluation."""
+    return any(
+        record.get("mlflow_status") == "FINISHED" and any(stage["key"] == key for stage in record["stages"])
+        for _, record in records(home)
     )
+
+
+def _tell(tracking: Tracking, run: Run, store: Store, chain: dict[str, Manifest], summary: dict[str, Any]) -> None:
+    keys = {f"tunemill.{stage}": manifest.key[:SHOWN] for stage, manifest in chain.items()}
+    flow = {"prefect.flow_run": run.prefect_flow_run} if run.prefect_flow_run else {}
+    tracking.tags({**keys, **flow, "tunemill.verdict": str(run.verdict), NOTE_TAG: note(run, summary)})
     _datasets(tracking, store, chain)
-    adapter = store.folder("train", chain["train"].key)
-    tracking.metrics([p for event in rows.read_lines(adapter / "report" / "events.jsonl") for p in points(event)])
-    scores = {f"test/{arm}/{name}": value for arm, name, value in _values(summary)}
-    tuned = {name: value for name, value in scores.items() if "/tuned/" in name}
-    tracking.metrics([(name, value, 0) for name, value in scores.items() if name not in tuned])
-    for stage in ("validate", "train", "evaluate"):
-        tracking.folder(store.folder(stage, chain[stage].key) / "report", stage)
-    split = store.folder("split", chain["split"].key) / "certificate.json"
-    tracking.client.log_artifact(tracking.run_id, str(split), "split")
-    keys = {stage: manifest.key for stage, manifest in chain.items()}
-    tracking.model("adapter", adapter / "adapter", keys, tuned)
-    tracking.finish("FINISHED")
+    trained = store.folder("train", chain["train"].key)
+    tracking.metrics([p for event in rows.read_lines(trained / "report" / "events.jsonl") for p in points(event)])
+    for stage, manifest in chain.items():
+        folder = store.folder(stage, manifest.key)
+        tracking.files([folder / name for name in manifest.files if _for_people(name)] + [folder / MANIFEST], stage)
+    scores = {(arm, name): interval["value"] for arm, name, interval in _intervals(summary)}
+    tracking.metrics([(f"test/{arm}/{name}", value, 0) for (arm, name), value in scores.items() if arm != "tuned"])
+    model = _model(tracking, run, store, chain["train"])
+    tuned = {f"test/{arm}/{name}": value for (arm, name), value in scores.items() if arm == "tuned"}
+    tracking.scores(model, tuned, "test", chain["split"].files["test.parquet"].sha256)
+
+
+def _model(tracking: Tracking, run: Run, store: Store, trained: Manifest) -> str:
+    key, settings = trained.key[:SHOWN], trained.parts["section"]["settings"]
+    origins = {f"tunemill.{stage}": m.key for stage, m in lineage(store, "train", trained.key).items()}
+    text = (
+        f"`{settings['method']['kind']}` adapter of pipeline `{run.config['name']}`; `tunemill show {key}` tells more"
+    )
+    folder = store.folder("train", trained.key) / "adapter"
+    return tracking.model(f"adapter-{key}", folder, {**settings, **origins}, text)
+
+
+def _for_people(name: str) -> bool:
+    """Take what lies in `report/` itself; the folders under it are pages that MLflow could not show."""
+    return (name.startswith("report/") and name.count("/") == 1) or name == "certificate.json"
 
 
 def _datasets(tracking: Tracking, store: Store, chain: dict[str, Manifest]) -> None:
-    names = file_names()
-    table = rows.read(store.folder("ingest", chain["ingest"].key) / "rows.parquet")
-    for source in sorted({row.source for row in table}):
-        name = names.get(source, source[:12])
-        tracking.dataset(name, source, PROJECT / name, "raw")
+    import pyarrow.parquet as pq
+
+    names, table = file_names(), store.folder("ingest", chain["ingest"].key) / "rows.parquet"
+    sources = Counter(pq.read_table(table, columns=["source"]).column("source").to_pylist())
+    for source, count in sorted(sources.items()):
+        place = PROJECT / names[source] if source in names else table
+        tracking.dataset(names.get(source, source[:SHOWN]), source, place, "raw", count)
     split = chain["split"]
     for side in ("train", "validation", "test"):
-        sealed = split.files[f"{side}.parquet"]
-        tracking.dataset(side, sealed.sha256, store.folder("split", split.key) / f"{side}.parquet", side)
+        path = store.folder("split", split.key) / f"{side}.parquet"
+        tracking.dataset(side, split.files[path.name].sha256, path, side, split.counts[side])
 
 
-def _values(summary: dict[str, Any]) -> list[tuple[str, str, float]]:
-    """List (arm, metric, value) of an evaluation's summary."""
-    found = []
-    for arm, result in summary["arms"].items():
-        for metric, value in result["metrics"].items():
-            number = value["value"] if isinstance(value, dict) else value
-            found.append((arm, metric, float(number)))
-    return found
+def _intervals(summary: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    """List (arm, metric, interval) of an evaluation's summary, without what could not be measured."""
+    arms = summary["arms"].items()
+    return [(arm, m, i) for arm, result in arms for m, i in result["metrics"].items() if i["value"] is not None]
 
 
-def _note(run: Run) -> str:
-    lines = [f"**{run.verdict}**", "", f"Pipeline run `{run.id}`; `tunemill show KEY` tells more of a stage:", ""]
-    lines += [f"- {r.name} `{r.key[:12]}` {'held' if r.cached else f'made in {r.seconds:.0f} s'}" for r in run.stages]
+def note(run: Run, summary: dict[str, Any]) -> str:
+    """Write the run's description in markdown: the verdict first, since MLflow folds all but a few lines."""
+    found = {(arm, metric): interval for arm, metric, interval in _intervals(summary)}
+    arms, metrics = list(summary["arms"]), list(dict.fromkeys(metric for _, metric in found))
+    scores = [[metric, *(_cell(found.get((arm, metric))) for arm in arms)] for metric in metrics]
+    how = [[r.name, f"`{r.key[:SHOWN]}`", "held" if r.cached else f"made in {r.seconds:.1f} s"] for r in run.stages]
+    lines = [f"**{run.verdict}** by `{summary['primary']}` on {summary['rows']:,} test rows", ""]
+    lines += _table(["", *(arm.replace("_", "-") for arm in arms)], scores)
+    lines += ["", f"In brackets {summary['confidence']:.0%} intervals. `tunemill show KEY` tells more of a stage:", ""]
+    lines += _table(["stage", "key", ""], how)
     if run.prefect_flow_run:
         url = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         page = f"{url}/runs/flow-run/{run.prefect_flow_run}"
         lines += ["", f"[Prefect flow run]({page})" if url else f"Prefect flow run `{run.prefect_flow_run}`"]
     return "\n".join(lines)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lay out a table; MLflow leaves no room between columns, so each cell brings its own."""
+    first, *others = ["| " + " &emsp; | ".join(row) + " |" for row in (head, *rows)]
+    return [first, "|---" * len(head) + "|", *others]
+
+
+def _cell(interval: dict[str, float] | None) -> str:
+    return "" if interval is None else f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def _show_in_prefect(run: Run) -> None:
@@ -114,6 +151,6 @@ def _show_in_prefect(run: Run) -> None:
         return
     with open(run.report or "", encoding="utf-8") as report:
         create_markdown_artifact(report.read(), key="report", description=f"{run.config['name']}: {run.verdict}")
-    uri = Home.find().tracking_uri
+    uri = address(Home.find())
     if uri.startswith("http") and run.mlflow_run:
         create_link_artifact(f"{uri}/#/runs/{run.mlflow_run}", key="mlflow-run", link_text="MLflow run")

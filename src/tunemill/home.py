@@ -58,6 +58,7 @@ class Home:
             "MPLBACKEND": "Agg",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "WARNING",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
             "GX_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
