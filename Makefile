@@ -14,6 +14,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/python -m tunemill.exporting.converter
 	touch $@
 
 quickstart: install ## install, then tune and evaluate a small real model on the sample data

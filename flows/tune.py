@@ -6,14 +6,14 @@ from tasks.evaluate import evaluate
 from tasks.located import located_model
 from tasks.model import model, tokenizer
 from tasks.train import train
-from tunemill.artifacts import Evaluation, Splits
+from tunemill.artifacts import Adapter, Evaluation, Splits
 from tunemill.config import PipelineConfig
 
 
 @flow
-def tune(config: PipelineConfig, splits: Splits) -> Evaluation:
+def tune(config: PipelineConfig, splits: Splits) -> tuple[Adapter, Evaluation]:
     """Train an adapter and compare it with the base and with few-shot prompting."""
     source = located_model(config.model)
     words, base = tokenizer(source), model(source)
     adapter = train(base, words, splits, config.train)
-    return evaluate(base, words, splits, adapter, config.evaluate)
+    return adapter, evaluate(base, words, splits, adapter, config.evaluate)

@@ -38,11 +38,14 @@ def evaluate(
 
 
 def method(work: Work, adapter: Adapter) -> dict[str, Any]:
-    """Give the method's settings as sealed with the adapter: they decide the form in which the base is loaded."""
+    """Give the method's settings as sealed with the adapter: they decide the form in which the base is loaded.
+
+    `compute_dtype: auto` is what it was when the adapter was trained, whatever this machine would choose.
+    """
     manifest = work.store.manifest(adapter.stage, adapter.key)
-    assert manifest is not None, "an artifact that was opened has a manifest"
-    settings: dict[str, Any] = manifest.parts["section"]["settings"]["method"]
-    return settings
+    assert manifest is not None, "an artifact that is an input has a manifest"
+    facts = orjson.loads((work.open(adapter) / "training.json").read_bytes())
+    return {**manifest.parts["section"]["settings"]["method"], "compute_dtype": facts["compute_dtype"]}
 
 
 def hear(event: dict[str, Any]) -> None:

@@ -10,13 +10,18 @@ from pydantic import BaseModel
 
 from tasks.deduplicate import deduplicate
 from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.gate import gate
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
+from tasks.merge import merge
 from tasks.model import model, tokenizer
+from tasks.quantize import quantize
 from tasks.split import split
 from tasks.stage import Stage, changed
 from tasks.train import train
 from tasks.validate import validate
+from tasks.verify import verify
 from tunemill.artifacts import Artifact, SourceFiles
 from tunemill.config import PipelineConfig
 from tunemill.home import Home
@@ -25,7 +30,11 @@ from tunemill.section import Section
 from tunemill.sources.estimate import estimate
 from tunemill.store import Store
 
-STAGES: tuple[Stage[Any, Any], ...] = (ingest, tokenizer, validate, deduplicate, split, model, train, evaluate)
+STAGES: tuple[Stage[Any, Any], ...] = (
+    *(ingest, tokenizer, validate, deduplicate, split, model, train, evaluate),
+    *(merge, quantize, export, verify, gate),
+)
+"""In the order of the flow; promote is none of them, since it always looks at the registry."""
 
 
 class Step(BaseModel):

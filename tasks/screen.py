@@ -48,9 +48,23 @@ class Screen(Listener):
         self.console.print(f"  [yellow]warning[/yellow] {message}")
 
     def conclude(self, summary: dict[str, Any]) -> None:
-        """Print the verdict, where the report is and what to do next."""
-        self.console.print(f"\n  {summary['verdict']}\n  report      {summary['report']}")
-        if summary["mlflow_run"]:
-            self.console.print(f"  MLflow run  {summary['mlflow_run']}")
-        keys = {stage["name"]: stage["key"] for stage in summary["stages"]}
-        self.console.print(f"  next        tunemill show {keys['train'][:12]}")
+        """Print the verdict, where the files are and what to do next."""
+        rows = [("report", summary["report"]), *summary["exports"].items()]
+        rows += [("MLflow run", summary["mlflow_run"])] if summary["mlflow_run"] else []
+        rows += [("serve", command) for command in summary["serve"]]
+        rows += [("next", command) for command in next_steps(summary)]
+        self.console.print(f"\n  {summary['text'].partition(chr(10))[0].removeprefix('# ')}")
+        for reason in summary["reasons"]:
+            self.console.print(f"    {reason}")
+        self.console.print()
+        for name, text in rows:
+            self.console.print(f"  {name:<11} {text}", soft_wrap=True)
+
+
+def next_steps(summary: dict[str, Any]) -> list[str]:
+    """Give the commands that a person would want after a run."""
+    keys = {stage["name"]: stage["key"][:12] for stage in summary["stages"]}
+    steps = [f"tunemill chat {keys['export']}", f"tunemill trace {keys['export']}"]
+    if summary["gate"] in ("PROMOTE", "CANNOT_TELL"):
+        steps.append(f"tunemill promote {keys['export']} --by NAME --reason TEXT")
+    return steps

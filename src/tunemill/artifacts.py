@@ -90,6 +90,42 @@ class Evaluation(Artifact):
     stage = "evaluate"
 
 
+class Merged(Artifact):
+    """checkpoint/ with the adapter merged into the base it was trained on, and merge.json."""
+
+    stage = "merge"
+
+
+class Quantized(Artifact):
+    """f16.gguf and the quantized GGUF that ships, with quantize.json."""
+
+    stage = "quantize"
+
+
+class Exported(Artifact):
+    """One folder a target (gguf/, merged/, adapter/), lineage.json and SHA256SUMS: the files that ship."""
+
+    stage = "export"
+
+
+class Verification(Artifact):
+    """verification.json for the gate, measures.json with bounds and noise floors, replies.jsonl, and the report."""
+
+    stage = "verify"
+
+
+class Decision(Artifact):
+    """gate.json: PROMOTE, REJECT, CANNOT_TELL or INVALID, with every rule's interval."""
+
+    stage = "gate"
+
+
+class BaseGguf(Artifact):
+    """q8_0.gguf of the untuned base, to be asked beside the tuned model."""
+
+    stage = "base-gguf"
+
+
 class SourceFile(FrozenModel):
     """One input file: what it holds, and where it lies tonight."""
 

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 a bug or a fault of the machine, 2 the configuration, 3 t
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 @app.command()
 def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
-    """Go from the raw files to the verdict; what is held is not made again."""
+    """Go from raw files to verified files; what is held is not made again."""
     from tunemill.config import load
 
     load(config, set_ or ())
@@ -47,6 +48,8 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
         _print_json(summary)
     else:
         screen.conclude(summary)
+    if summary["gate"] != "PROMOTE":
+        raise SystemExit(4)
 
 
 @app.command()
@@ -84,6 +87,94 @@ def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")],
 
 
 @app.command()
+def gate(
+    run: Annotated[str, typer.Argument(help="Id of a run (the name of its file in runs/), or its first characters.")],
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Judge a run again from its stored rows, by its own rules or others (--set)."""
+    from tasks.judge import judged, text_of
+
+    verdict = judged(run, set_ or ())
+    _print(json, verdict, text_of)
+    if verdict["verdict"] != "PROMOTE":
+        raise SystemExit(4)
+
+
+@app.command()
+def promote(
+    key: Annotated[str, typer.Argument(help="A key that the version was made from, or NAME/NUMBER.")],
+    by: Annotated[str, typer.Option(help="Who decides.")],
+    reason: Annotated[str, typer.Option(help="Why; both stand on the version's page.")],
+    json: Json = False,
+) -> None:
+    """Make a verified version the champion."""
+    from tasks.champion import promote_by_hand, shown
+
+    _print(json, promote_by_hand(key, by, reason), shown)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name of the registered model: `name` in the configuration.")],
+    by: Annotated[str, typer.Option(help="Who decides.")],
+    reason: Annotated[str, typer.Option(help="Why; both stand on the version's page.")],
+    json: Json = False,
+) -> None:
+    """Give `champion` back to the version that had it before."""
+    from tasks.champion import rollback as roll_back
+    from tasks.champion import shown
+
+    _print(json, roll_back(name, by, reason), shown)
+
+
+@app.command()
+def trace(
+    what: Annotated[str, typer.Argument(help="A file that ships, a key, a row's id, or FILE:LINE of a source.")],
+    json: Json = False,
+) -> None:
+    """Follow a file to its log lines, or a log line to every model that saw it."""
+    from tasks.trace import shown
+    from tasks.trace import trace as follow
+
+    _print(json, follow(what), shown)
+
+
+@app.command()
+def chat(
+    key: Annotated[str, typer.Argument(help="A key of a run that exported a GGUF.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="Ask this and end. Repeatable.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt; left out, that of evaluate.system.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 128,
+    json: Json = False,
+) -> None:
+    """Ask base and tuned model the same, side by side, through llama.cpp."""
+    from rich.console import Console
+
+    from tasks.chat import Chat, talk
+
+    Home.find().enter()
+    console = Console(stderr=json, highlight=False)
+    said = talk(Chat(key, system, max_new_tokens), console, prompt or [])
+    if json:
+        _print_json(said)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what this machine has, what is missing (exit status 1), and how to get it."""
+    from tasks.doctor import examine, shown
+
+    findings = examine()
+    if json:
+        _print_json([finding.model_dump() for finding in findings])
+    else:
+        typer.echo(shown(findings))
+    if any(finding.state == "missing" for finding in findings):
+        raise SystemExit(1)
+
+
+@app.command()
 def schema(json: Json = False) -> None:
     """Write pipeline_configs/schema.json, by which editors complete and check."""
     from tunemill.config import json_schema
@@ -101,6 +192,13 @@ def schema_text(value: dict[str, Any]) -> str:
     import json
 
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _print(json: bool, value: dict[str, Any], shown: Callable[[dict[str, Any]], str]) -> None:
+    if json:
+        _print_json(value)
+    else:
+        typer.echo(shown(value))
 
 
 def _print_json(value: Any) -> None:

@@ -16,10 +16,16 @@ from pydantic import Field, ValidationError
 
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import ConfigError
+from tunemill.evaluation import gate_settings
+from tunemill.evaluation.gate_settings import GateSettings
 from tunemill.evaluation.settings import EvaluateSettings
+from tunemill.exporting.quantize_settings import QuantizeSettings
+from tunemill.exporting.settings import ExportSettings
+from tunemill.exporting.verify_settings import VerifySettings
 from tunemill.models.settings import ModelSettings
 from tunemill.quality.settings import ValidateSettings
 from tunemill.quality.sizes import TaskType
+from tunemill.registry import PromoteSettings
 from tunemill.section import Section
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings
@@ -43,6 +49,11 @@ class PipelineConfig(Section):
     split: SplitSettings = SplitSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    export: ExportSettings = ExportSettings()
+    verify: VerifySettings = VerifySettings()
+    gate: GateSettings = GateSettings()
+    promote: PromoteSettings = PromoteSettings()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -62,9 +73,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
         faults = [*override(values, lines, overrides), *check_shape(values)]
     if not faults:
         try:
-            return PipelineConfig.model_validate(values)
+            config = PipelineConfig.model_validate(values)
         except ValidationError as error:
             faults = explain(error)
+        else:
+            faults = gate_settings.check(config.gate, config.evaluate)
+            if not faults:
+                return config
     raise ConfigError("\n".join(f"{path}:{_line(place, lines)}  {message}" for place, message in faults))
 
 

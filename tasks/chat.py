@@ -1,0 +1,120 @@
+"""Chat: ask base and tuned model the same, side by side, through llama.cpp."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.publish import lineage
+from tasks.stage import stage
+from tunemill.artifacts import BaseGguf, BaseWeights, Tokenizer
+from tunemill.errors import ConfigError
+from tunemill.exporting import converter, llama
+from tunemill.files import link
+from tunemill.home import Home
+from tunemill.rows import Message
+from tunemill.store import Manifest, Store, Work
+
+ARMS = ("base", "tuned")
+
+
+@stage(makes=BaseGguf, version=1, engines=("cyllama", "transformers"))
+def base_gguf(work: Work, base: BaseWeights, tokenizer: Tokenizer) -> BaseGguf:
+    """Write the untuned base as a GGUF of 8 bits, so that it can be asked as the tuned one is."""
+    checkpoint, whole = work.resume / "checkpoint", work.resume / "f16.gguf"
+    checkpoint.mkdir(exist_ok=True)
+    files = {path.name: path for folder in (work.open(base), work.open(tokenizer)) for path in folder.iterdir()}
+    link((path for name, path in files.items() if path.is_file() and not (checkpoint / name).exists()), checkpoint)
+    converter.convert(checkpoint, whole, Home.find().root)
+    llama.quantize(whole, work.folder / "q8_0.gguf", "q8_0")
+    return work.seal(BaseGguf)
+
+
+class Chat:
+    """A conversation with both models at once; each sees its own answers."""
+
+    def __init__(self, key: str, system: str | None, max_new_tokens: int) -> None:
+        """Find the files that belong to a key.
+
+        Raises:
+            ConfigError: no export, or more than one, belongs to it.
+        """
+        store = Store(Home.find().store)
+        export = exported(store, key)
+        chain = lineage(store, "export", export.key)
+        gguf = next(iter((store.folder("export", export.key) / "gguf").glob("*.gguf")), None)
+        if gguf is None:
+            raise ConfigError(f"export {export.key[:12]} holds no GGUF; put `gguf` into export.targets and run again")
+        base = base_gguf.run(store, chain["model"].artifact(BaseWeights), chain["tokenizer"].artifact(Tokenizer))
+        self.files = {"base": store.open(base) / "q8_0.gguf", "tuned": gguf}
+        self.limit = max_new_tokens
+        asked = chain["evaluate"].parts["section"]["settings"]["system"] if system is None else system
+        opening = [Message("system", asked)] if asked else []
+        self.turns = {arm: list(opening) for arm in ARMS}
+
+    def say(self, text: str) -> dict[str, str]:
+        """Ask both; give arm → answer."""
+        answers = {}
+        for arm in ARMS:
+            self.turns[arm].append(Message("user", text))
+            reply = llama.ask(self.files[arm], [self.turns[arm]], self.limit, self._context(arm), Home.find().root)[0]
+            answers[arm] = reply.failure or reply.text
+            self.turns[arm].append(Message("assistant", answers[arm]))
+        return answers
+
+    def _context(self, arm: str) -> int:
+        """Give room for the conversation: no token is shorter than a byte."""
+        return sum(len(turn.content.encode()) + 16 for turn in self.turns[arm]) + self.limit + 64
+
+
+def exported(store: Store, key: str) -> Manifest:
+    """Find the one export that a key belongs to: its own, or that of anything that it was made from or decided on.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    exports = store.manifests("export")
+    found = [manifest for manifest in exports if manifest.key.startswith(key)]
+    found = found or [manifest for manifest in exports if any(k.startswith(key) for k in _keys(store, manifest))]
+    if len(found) != 1:
+        which = ", ".join(manifest.key[:12] for manifest in found) or "none"
+        raise ConfigError(
+            f"{key!r} belongs to {len(found)} exports ({which}); `tunemill plan CONFIG` names the key of each stage"
+        )
+    return found[0]
+
+
+def _keys(store: Store, export: Manifest) -> Iterator[str]:
+    """Yield the keys that an export was made from, and those of what was found out about it."""
+    yield from (made.key for made in lineage(store, "export", export.key).values())
+    for stage_name in ("verify", "gate"):
+        for manifest in store.manifests(stage_name):
+            if lineage(store, stage_name, manifest.key).get("export") == export:
+                yield manifest.key
+
+
+def talk(chat: Chat, console: Any, prompts: list[str]) -> list[dict[str, str]]:
+    """Ask the given prompts, or what a person types until an empty line; print the answers side by side."""
+    from rich.columns import Columns
+    from rich.panel import Panel
+
+    said = []
+    for text in prompts or typed(console):
+        answers = chat.say(text)
+        said.append({"prompt": text, **answers})
+        width = max(30, console.width // 2 - 1)
+        console.print(f"[bold]{text}[/bold]" if prompts else "")
+        panels = [Panel(answers[arm], title=f"{arm} ({chat.files[arm].stem})", width=width) for arm in ARMS]
+        console.print(Columns(panels))
+    return said
+
+
+def typed(console: Any) -> Iterator[str]:
+    """Yield what a person types, until an empty line or the end of input."""
+    console.print("Ask both; an empty line ends.")
+    while True:
+        try:
+            text = console.input("[bold]> [/bold]").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        yield text
