@@ -10,6 +10,7 @@ from flows.release import release
 from flows.tune import tune
 from tasks.conclude import conclude
 from tasks.gate import gate
+from tasks.prefect_log import logged
 from tasks.promote import promote
 from tasks.publish import publish
 from tasks.run import pipeline_run
@@ -25,7 +26,7 @@ def finetune(config: str = "pipeline_configs/quickstart.yaml", overrides: list[s
         config: a YAML file, relative to the project.
         overrides: settings to change, each as `section.setting=value`.
     """
-    with pipeline_run(load(PROJECT / Path(config), overrides or ()), config) as run:
+    with logged(), pipeline_run(load(PROJECT / Path(config), overrides or ()), config) as run:
         splits = prepare(run.settings)
         adapter, evaluation = tune(run.settings, splits)
         publish(evaluation)

@@ -12,7 +12,7 @@ from tunemill.artifacts import Splits
 from tunemill.config import PipelineConfig
 
 
-@flow
+@flow(flow_run_name="prepare {config.name}")
 def prepare(config: PipelineConfig) -> Splits:
     """Read, check, clean and deal the rows."""
     raw = ingest(closed_files(config.ingest), config.ingest)

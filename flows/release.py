@@ -12,7 +12,7 @@ from tunemill.artifacts import Adapter, Evaluation, Exported, Splits, Verificati
 from tunemill.config import PipelineConfig
 
 
-@flow
+@flow(flow_run_name="release {config.name}")
 def release(
     config: PipelineConfig, splits: Splits, adapter: Adapter, evaluation: Evaluation
 ) -> tuple[Exported, Verification]:

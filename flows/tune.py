@@ -10,7 +10,7 @@ from tunemill.artifacts import Adapter, Evaluation, Splits
 from tunemill.config import PipelineConfig
 
 
-@flow
+@flow(flow_run_name="tune {config.name}")
 def tune(config: PipelineConfig, splits: Splits) -> tuple[Adapter, Evaluation]:
     """Train an adapter and compare it with the base and with few-shot prompting."""
     source = located_model(config.model)

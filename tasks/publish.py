@@ -3,8 +3,10 @@
 Lineage is read from the manifests: each names what it was made from, down to the source files' digests.
 """
 
+import base64
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -149,8 +151,10 @@ def _show_in_prefect(run: Run) -> None:
         get_run_context()
     except MissingContextError:
         return
-    with open(run.report or "", encoding="utf-8") as report:
-        create_markdown_artifact(report.read(), key="report", description=f"{run.config['name']}: {run.verdict}")
+    report = Path(run.report or "")
+    plot = base64.b64encode((report.parent / "scores.png").read_bytes()).decode()
+    text = report.read_text(encoding="utf-8").replace("](scores.png)", f"](data:image/png;base64,{plot})")
+    create_markdown_artifact(text, key="report", description=f"{run.config['name']}: {run.verdict}")
     uri = address(Home.find())
     if uri.startswith("http") and run.mlflow_run:
         create_link_artifact(f"{uri}/#/runs/{run.mlflow_run}", key="mlflow-run", link_text="MLflow run")

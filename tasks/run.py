@@ -208,9 +208,9 @@ class Run(BaseModel):
         }
 
 
-_SILENT = Listener()
+SILENT = Listener()
 _current: ContextVar[Run | None] = ContextVar("tunemill_run", default=None)
-_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=_SILENT)
+_listener: ContextVar[Listener] = ContextVar("tunemill_listener", default=SILENT)
 
 
 def listener() -> Listener:

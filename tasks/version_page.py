@@ -81,8 +81,8 @@ def page(name: str, run: Run, evidence: Evidence, links: dict[str, str]) -> str:
         c for n, t in TARGETS.items() if (evidence.folder / n).is_dir() for c in t.serve(evidence.folder / n, name)
     ]
     lines += ["```", *served, "```", ""] if served else []
-    lines += [*_datasets(evidence), "", " · ".join(f"[{words}]({address})" for words, address in links.items())]
     lines += [
+        *_datasets(evidence),
         "",
         f"Pipeline run `{run.id}`; `tunemill trace {evidence.chain['export'].key[:SHOWN]}` goes on from here.",
     ]

@@ -49,7 +49,7 @@ def run(module: str, job: Path, events: Path, on_event: Callable[[Event], None],
             stdout=log,
             stderr=log,
             env={**quiet, **os.environ},
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         own: Event = {}
         try:
@@ -118,7 +118,7 @@ def _event(line: bytes, place: str, module: str) -> Event:
     return event
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask the kernel to end this process when its parent dies, so that no orphan writes beside a retry."""
     _LIBC.prctl(1, signal.SIGKILL)
 

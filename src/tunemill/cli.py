@@ -39,10 +39,11 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     Home.find().enter()
     from flows.finetune import finetune
+    from tasks.local_server import local_server
     from tasks.run import listening
     from tasks.screen import Screen
 
-    with Screen() as screen, listening(screen):
+    with local_server(), Screen() as screen, listening(screen):
         summary = finetune(str(config.resolve()), list(set_ or ()))
     if json:
         _print_json(summary)

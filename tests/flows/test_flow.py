@@ -1,17 +1,15 @@
 """Stages as tasks of a real Prefect server, each in a process of its own, since some of them are killed."""
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tunemill.home import PROJECT
+from tests.flows.processes import Process, running
 
 pytestmark = pytest.mark.flow
 
@@ -25,7 +23,7 @@ from prefect.client.orchestration import get_client
 from tasks.ingest import ingest
 from tunemill.artifacts import SourceFile, SourceFiles
 from tunemill.sources.settings import IngestSettings
-from tunemill.store import hash_file
+from tunemill.files import hash_file
 
 path = Path(sys.argv[1])
 
@@ -40,41 +38,6 @@ with get_client(sync_client=True) as client:
 last = runs[-1]
 print(json.dumps({"key": made.key, "rows": made.counts["rows"], "state": last.state.name, "tries": last.run_count}))
 """
-
-
-@dataclass
-class Ended:
-    """What a process left: its exit status and what it wrote."""
-
-    status: int
-    out: str
-    err: str
-
-
-class Process:
-    """A Python process in a group of its own, so that the temporary Prefect server of a killed flow ends as well."""
-
-    def __init__(self, home: Path, name: str, *words: str, **environment: str) -> None:
-        self.files = home / f"{name}.out", home / f"{name}.err"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        own = {"PYTHONPATH": str(PROJECT), "TUNEMILL_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-        with self.files[0].open("w") as out, self.files[1].open("w") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, *words],
-                stdout=out,
-                stderr=err,
-                cwd=PROJECT,
-                env={**kept, **own, **environment},
-                start_new_session=True,
-            )
-
-    def end(self) -> Ended:
-        try:
-            status = self.process.wait(timeout=120)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return Ended(status, self.files[0].read_text(), self.files[1].read_text())
 
 
 def ingest(home: Path, **environment: str) -> tuple[int, dict[str, object]]:
@@ -122,3 +85,24 @@ def test_our_own_error_is_printed_once_without_a_traceback_and_exits_with_3(tmp_
     assert (ended.status, ended.out) == (3, "")
     assert "Traceback" not in ended.err
     assert ended.err.count("16 of 400 records rejected (4.0%); the limit is 1.0%") == 1
+
+
+def test_a_run_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    words = ["-m", "tunemill.cli", "run", "pipeline_configs/quickstart.yaml"]
+    started = Process(tmp_path, "run", *words, TUNEMILL_FAULT="ingest.sealed:kill")
+    assert started.process.wait(120) == -9, started.written()
+    psutil.wait_procs(running(tmp_path), timeout=10)
+    assert running(tmp_path) == []
+
+
+def test_ctrl_c_ends_a_run_and_its_server_within_seconds(tmp_path: Path) -> None:
+    words = ["-m", "tunemill.cli", "run", "pipeline_configs/quickstart.yaml"]
+    started = Process(tmp_path, "run", *words)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("store/ingest/*/manifest.json")):
+        assert time.monotonic() < deadline, started.written()
+        time.sleep(0.1)
+    os.killpg(started.process.pid, signal.SIGINT)
+    assert started.process.wait(60) == 130, started.written()
+    psutil.wait_procs(running(tmp_path), timeout=10)
+    assert running(tmp_path) == []

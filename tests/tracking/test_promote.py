@@ -85,13 +85,13 @@ def decided(asked: Asked) -> tuple[bytes, bytes]:
 def export(store: Store, evaluation: Evaluation) -> Callable[..., tuple[Exported, Decision]]:
     """Seal an export, its verification and the gate's decision on it."""
 
-    def seal(asked: Asked = "PROMOTE", weights: bytes = SHIPPED[GGUF]) -> tuple[Exported, Decision]:
+    def seal(asked: Asked = "PROMOTE", weights: bytes = SHIPPED[GGUF], anew: bool = False) -> tuple[Exported, Decision]:
         document, verification = decided(asked)
         exported = sealed(store, Exported, SHIPPED | {GGUF: weights}, {"evaluation": evaluation}, weights=len(weights))
         proof = {"verification.json": verification, "report/verify.md": b"# every file equals the adapter"}
         checked = sealed(store, Verification, proof, {"exported": exported, "evaluation": evaluation}, asked=asked)
         origins = {"evaluation": evaluation, "verification": checked}
-        return exported, sealed(store, Decision, {"gate.json": document}, origins, asked=asked)
+        return exported, sealed(store, Decision, {"gate.json": document}, origins, asked=asked, anew=anew)
 
     return seal
 
@@ -207,12 +207,16 @@ def test_a_champion_that_is_rejected_later_stays_and_the_run_warns(registry: Reg
     assert "quickstart version 1 is the champion and the gate now says REJECT" in warning
 
 
-def test_a_run_that_is_repeated_after_a_rollback_does_not_undo_it(registry: Registry, promoted: Promoted) -> None:
+def test_a_run_that_is_repeated_or_judged_anew_after_a_rollback_does_not_undo_it(
+    registry: Registry, promoted: Promoted
+) -> None:
     promoted()
     promoted(weights=b"GGUF" * 501)
     assert rollback("quickstart", "Ada", "it rambles")["version"] == 1
     promoted(weights=b"GGUF" * 501)
     assert aliases(registry) == {1: ("champion",), 2: ()}
+    promoted(weights=b"GGUF" * 501, anew=True)
+    assert aliases(registry) == {1: ("champion",), 2: ("challenger",)}
 
 
 def test_a_person_makes_the_challenger_champion_by_a_key_of_its_run(
