@@ -1,7 +1,7 @@
 """Chat: ask base and tuned model the same, side by side, through llama.cpp."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from tasks.publish import lineage
 from tasks.stage import stage
@@ -12,6 +12,9 @@ from tunemill.files import link
 from tunemill.home import Home
 from tunemill.rows import Message
 from tunemill.store import Manifest, Store, Work
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ARMS = ("base", "tuned")
 
@@ -71,15 +74,21 @@ def exported(store: Store, key: str) -> Manifest:
     Raises:
         ConfigError: there is none, or more than one.
     """
+    if len(key) < 6:
+        raise ConfigError(f"chat: {key!r} has {len(key)} digits; give 6 or more of a key that `tunemill run` prints")
     exports = store.manifests("export")
     found = [manifest for manifest in exports if manifest.key.startswith(key)]
     found = found or [manifest for manifest in exports if any(k.startswith(key) for k in _keys(store, manifest))]
-    if len(found) != 1:
-        which = ", ".join(manifest.key[:12] for manifest in found) or "none"
-        raise ConfigError(
-            f"{key!r} belongs to {len(found)} exports ({which}); `tunemill plan CONFIG` names the key of each stage"
-        )
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(manifest.key[:12] for manifest in found)
+        raise ConfigError(f"chat: {key!r} belongs to {len(found)} exports; name one: {which}")
+    if known := store.find(key):
+        why = f"{known[0].stage} {known[0].key[:12]} has led to no export yet; run its configuration to the end"
+    else:
+        why = f"no key in {store.root} begins with {key!r}; `tunemill plan CONFIG` lists the keys"
+    raise ConfigError(f"chat: {why}")
 
 
 def _keys(store: Store, export: Manifest) -> Iterator[str]:
@@ -91,29 +100,33 @@ def _keys(store: Store, export: Manifest) -> Iterator[str]:
                 yield manifest.key
 
 
-def talk(chat: Chat, console: Any, prompts: list[str]) -> list[dict[str, str]]:
-    """Ask the given prompts, or what a person types until an empty line; print the answers side by side."""
+def talk(chat: Chat, console: "Console", prompts: Sequence[str]) -> list[dict[str, str]]:
+    """Ask the given prompts, or what a person types until an empty line; print and give the answers, side by side."""
     from rich.columns import Columns
     from rich.panel import Panel
+    from rich.text import Text
 
     said = []
     for text in prompts or typed(console):
-        answers = chat.say(text)
+        with console.status("asking both"):
+            answers = chat.say(text)
         said.append({"prompt": text, **answers})
+        if prompts:
+            console.print(Text(text, "bold"))
         width = max(30, console.width // 2 - 1)
-        console.print(f"[bold]{text}[/bold]" if prompts else "")
-        panels = [Panel(answers[arm], title=f"{arm} ({chat.files[arm].stem})", width=width) for arm in ARMS]
-        console.print(Columns(panels))
+        # As text: what a model says may look like Rich's markup.
+        titles = {arm: f"{arm} ({chat.files[arm].stem})" for arm in ARMS}
+        console.print(Columns([Panel(Text(answers[arm]), title=titles[arm], width=width) for arm in ARMS]))
     return said
 
 
-def typed(console: Any) -> Iterator[str]:
+def typed(console: "Console") -> Iterator[str]:
     """Yield what a person types, until an empty line or the end of input."""
     console.print("Ask both; an empty line ends.")
     while True:
         try:
             text = console.input("[bold]> [/bold]").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if not text:
             return

@@ -12,15 +12,19 @@ from tunemill.store import Store
 
 
 def conclude(exported: Exported, verification: Verification, decision: Decision) -> dict[str, Any]:
-    """Set what the run found and give its summary.
+    """Set what the run found and give its summary; a stage that it asked for several times is listed once.
 
     A verdict other than PROMOTE is a result and no fault: the flow completes, and the command line exits with 4.
     """
-    run, store = Run.current(), Store(Home.find().store)
+    run, store = Run.current(), Store.at(Home.find().store)
     verdict, folder = verdict_of(decision, store), store.open(exported)
     run.gate = verdict.verdict
     written = {name: target for name, target in TARGETS.items() if (folder / name).is_dir()}
     run.exports = {name: str(folder / name) for name in written}
     run.serve = [line for n, target in written.items() for line in target.serve(folder / n, run.settings.name)]
     run.reasons = verdict.reasons
-    return run.summary() | {"verification": verification.counts, "text": text(verdict)}
+    found = run.summary()
+    stages: dict[tuple[str, str], Any] = {}
+    for stage in found["stages"]:
+        stages.setdefault((stage["name"], stage["key"]), stage)
+    return found | {"stages": list(stages.values()), "verification": verification.counts, "text": text(verdict)}

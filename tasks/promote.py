@@ -19,7 +19,7 @@ from typing import Any
 from tasks.killed import records
 from tasks.publish import SHOWN
 from tasks.run import Run, StageRecord
-from tasks.stage import Retries, worth_retrying
+from tasks.stage import Retries, retried
 from tasks.version_page import Evidence, page, read
 from tunemill import faults, shipped_model
 from tunemill.artifacts import Decision, Exported
@@ -43,7 +43,7 @@ def promote(exported: Exported, decision: Decision, settings: PromoteSettings) -
     if settings.when == "never":
         return None
     run, begun = Run.current(), time.monotonic()
-    evidence = read(Store(Home.find().store), exported, decision)
+    evidence = read(Store.at(Home.find().store), exported, decision)
     run.began("promote", False)
     placed = _placed(run, evidence, settings)
     if placed is None:
@@ -167,15 +167,8 @@ def _prefect_task() -> Any:
         retries=retries.times,
         retry_delay_seconds=exponential_backoff(retries.first_delay),
         retry_jitter_factor=0.5,
-        retry_condition_fn=_again,
+        retry_condition_fn=retried,
         cache_policy=NO_CACHE,
         persist_result=False,
     )(place)
 
-
-def _again(task: Any, task_run: Any, state: Any) -> bool:
-    try:
-        state.result(raise_on_failure=True)
-    except Exception as error:
-        return worth_retrying(error)
-    return False

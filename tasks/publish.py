@@ -41,7 +41,7 @@ def lineage(store: Store, stage: str, key: str) -> dict[str, Manifest]:
 def publish(evaluation: Evaluation) -> None:
     """Set the run's verdict and report; tell MLflow and Prefect of what was made, or what MLflow has not been told."""
     run, home = Run.current(), Home.find()
-    store = Store(home.store)
+    store = Store.at(home.store)
     folder = store.open(evaluation)
     summary = orjson.loads((folder / "summary.json").read_bytes())
     run.verdict = summary["verdict"]

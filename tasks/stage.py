@@ -78,7 +78,7 @@ class Stage(Generic[P, A]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Run as a Prefect task inside a flow; what is held is shown as Cached and makes nothing."""
         arguments = self._arguments(*args, **kwargs)
-        run, store = Run.current(), Store(Home.find().store)
+        run, store = Run.current(), Store.at(Home.find().store)
         begun = time.monotonic()
         held, damage = store.held(self.name, self.key(arguments))
         if damage:
@@ -160,7 +160,7 @@ def _prefect_task(stage: Stage[Any, Any]) -> Any:
 
     def body(*args: Any) -> Any:
         arguments = dict(zip(stage.parameters, args, strict=True))
-        artifact, held = stage._make(Store(Home.find().store), arguments)
+        artifact, held = stage._make(Store.at(Home.find().store), arguments)
         return Completed(name="Cached", message="held in the store", data=artifact) if held else artifact
 
     whole = inspect.signature(stage.function)
@@ -172,7 +172,7 @@ def _prefect_task(stage: Stage[Any, Any]) -> Any:
         retries=stage.retries.times,
         retry_delay_seconds=exponential_backoff(stage.retries.first_delay),
         retry_jitter_factor=0.5,
-        retry_condition_fn=_retry,
+        retry_condition_fn=retried,
         cache_key_fn=lambda context, arguments: f"{stage.name}/{stage.key(arguments)}/prefect.json",
         persist_result=True,
         result_storage=Home.find().store,
@@ -180,7 +180,8 @@ def _prefect_task(stage: Stage[Any, Any]) -> Any:
     )(body)
 
 
-def _retry(task: Any, task_run: Any, state: Any) -> bool:
+def retried(task: Any, task_run: Any, state: Any) -> bool:
+    """Say of a task run that failed whether Prefect tries it again."""
     try:
         state.result(raise_on_failure=True)
     except Exception as error:

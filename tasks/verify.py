@@ -93,7 +93,7 @@ def must_hold(verification: Verification) -> Verification:
     """
     if not verification.counts["failed"]:
         return verification
-    folder = Store(Home.find().store).open(verification)
+    folder = Store.at(Home.find().store).open(verification)
     stored = orjson.loads((folder / "measures.json").read_bytes())["checks"]
     for check in stored:
         del check["passed"]

@@ -29,7 +29,7 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else on stderr.")]
 
 
-@app.command()
+@app.command(epilog="Example: tunemill run pipeline_configs/quickstart.yaml --set train.epochs=2")
 def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     """Go from raw files to verified files; what is held is not made again."""
     from tunemill.config import load
@@ -53,7 +53,7 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
         raise SystemExit(4)
 
 
-@app.command()
+@app.command(epilog="Example: tunemill plan pipeline_configs/quickstart.yaml --set train.method.rank=8")
 def plan(config: Config, set_: Overrides = None, json: Json = False) -> None:
     """Check a configuration and say which stages are held, run, or depend on another."""
     from tasks.plan import planned, shown
@@ -66,7 +66,7 @@ def plan(config: Config, set_: Overrides = None, json: Json = False) -> None:
         typer.echo(shown(steps))
 
 
-@app.command()
+@app.command(epilog="Example: tunemill show 3dc33944806d")
 def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")], json: Json = False) -> None:
     """Show a sealed artifact: what it was made from, its files and its counts."""
     from tunemill.store import Store
@@ -87,10 +87,10 @@ def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")],
         typer.echo(f"  {file.size:>14,}  {file.sha256[:12]}  {name}")
 
 
-@app.command()
+@app.command(epilog="Example: tunemill gate last --set 'gate.rules=[{metric: field_accuracy, at_least: 0.8}]'")
 def gate(
-    run: Annotated[str, typer.Argument(help="Id of a run (the name of its file in runs/), or its first characters.")],
-    set_: Overrides = None,
+    run: Annotated[str, typer.Argument(help="Id of a run, its first characters, or `last`; runs/ holds them.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Judge by other rules: gate.rules=[…].")] = None,
     json: Json = False,
 ) -> None:
     """Judge a run again from its stored rows, by its own rules or others (--set)."""
@@ -102,7 +102,7 @@ def gate(
         raise SystemExit(4)
 
 
-@app.command()
+@app.command(epilog="Example: tunemill promote a81d5bc084ba --by Ada --reason 'answers are short and right'")
 def promote(
     key: Annotated[str, typer.Argument(help="A key that the version was made from, or NAME/NUMBER.")],
     by: Annotated[str, typer.Option(help="Who decides.")],
@@ -115,7 +115,7 @@ def promote(
     _print(json, promote_by_hand(key, by, reason), shown)
 
 
-@app.command()
+@app.command(epilog="Example: tunemill rollback quickstart --by Ada --reason 'customers complain'")
 def rollback(
     name: Annotated[str, typer.Argument(help="Name of the registered model: `name` in the configuration.")],
     by: Annotated[str, typer.Option(help="Who decides.")],
@@ -129,19 +129,23 @@ def rollback(
     _print(json, roll_back(name, by, reason), shown)
 
 
-@app.command()
+@app.command(
+    epilog="Examples: tunemill trace q4_k_m.gguf; tunemill trace tickets.csv:17; tunemill trace 3dc33944806d --json"
+)
 def trace(
-    what: Annotated[str, typer.Argument(help="A file that ships, a key, a row's id, or FILE:LINE of a source.")],
+    what: Annotated[
+        str, typer.Argument(help="A file that ships, a key, a row's id, a source file, or FILE:LINE of one.")
+    ],
     json: Json = False,
 ) -> None:
     """Follow a file to its log lines, or a log line to every model that saw it."""
-    from tasks.trace import shown
     from tasks.trace import trace as follow
+    from tasks.trace_text import shown
 
     _print(json, follow(what), shown)
 
 
-@app.command()
+@app.command(epilog="Example: tunemill chat a81d5bc084ba --prompt 'Where is my parcel?'")
 def chat(
     key: Annotated[str, typer.Argument(help="A key of a run that exported a GGUF.")],
     prompt: Annotated[list[str] | None, typer.Option(help="Ask this and end. Repeatable.")] = None,
@@ -158,7 +162,7 @@ def chat(
     console = Console(stderr=json, highlight=False)
     said = talk(Chat(key, system, max_new_tokens), console, prompt or [])
     if json:
-        _print_json(said)
+        _print_json({"answers": said})
 
 
 @app.command()
@@ -168,7 +172,7 @@ def doctor(json: Json = False) -> None:
 
     findings = examine()
     if json:
-        _print_json([finding.model_dump() for finding in findings])
+        _print_json({"findings": [finding.model_dump() for finding in findings]})
     else:
         typer.echo(shown(findings))
     if any(finding.state == "missing" for finding in findings):

@@ -6,6 +6,7 @@ mlflow.db     MLflow's database, and mlartifacts/ beside it
 prefect/      Prefect's home when no server is named
 downloads/    wheels and snapshots of base models
 caches/       Hugging Face, matplotlib, numba
+tmp/          what libraries leave in the temporary folder
 """
 
 import os
@@ -55,6 +56,7 @@ class Home:
             "HF_HOME": str(self.root / "caches" / "huggingface"),
             "MPLCONFIGDIR": str(self.root / "caches" / "matplotlib"),
             "NUMBA_CACHE_DIR": str(self.root / "caches" / "numba"),
+            **self._temporary(),
             "MPLBACKEND": "Agg",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -68,9 +70,14 @@ class Home:
             "TOKENIZERS_PARALLELISM": "false",
         }
 
+    def _temporary(self) -> dict[str, str]:
+        """Keep what libraries leave in the temporary folder; a socket in a folder of more than 80 characters fails."""
+        folder = self.root / "tmp"
+        return {"TMPDIR": str(folder)} if len(str(folder)) <= 80 else {}
+
     def enter(self) -> None:
         """Set those variables where they are not set yet and make the folders; call it before heavy imports."""
         for name, value in self.environment().items():
             os.environ.setdefault(name, value)
-        for folder in (self.store, self.runs):
+        for folder in (self.store, self.runs, self.root / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ A reader sees the old or the new, never a mixture: files are flushed, the manife
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import uuid
@@ -95,6 +96,12 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._checked: dict[tuple[str, str], Manifest] = {}
+
+    @staticmethod
+    @functools.cache
+    def at(root: Path) -> "Store":
+        """Give the one store that this process has of a root, so that it reads each artifact once to check it."""
+        return Store(root)
 
     def folder(self, stage: str, key: str) -> Path:
         """Name the folder of a key, whether it stands or not."""

@@ -75,8 +75,9 @@ def asked(folder: Path, answers: dict[str, Answer]) -> checks.Asked:
 
 
 def failed(given: checks.Asked, folder: Path, **changed: object) -> list[str]:
-    took = {"prompts": given.prompts, "distributions": folder / "again.npy", "said": given.answers, **changed}
-    found = checks.checks(given, "q4_k_m", bounds=BOUNDS, **took)  # type: ignore[arg-type]
+    took = {"prompts": given.prompts, "said": given.answers, **changed}
+    near = given.distance(folder / "again.npy")
+    found = checks.checks(given, "q4_k_m", near=near, floor=near, bounds=BOUNDS, **took)  # type: ignore[arg-type]
     return [check.measure for check in found if not check.passed]
 
 
@@ -101,7 +102,8 @@ def test_one_worse_answer_of_four_fails_the_text_and_the_score_and_is_named(tmp_
     row = given.rows[1].row_id
     worse = {**given.answers, row: Answer("wrong", 3, 2, True)}
     assert failed(given, tmp_path, said=worse) == ["greedy answers with the same text", "loss of exact_match"]
-    found = list(checks.checks(given, "f", given.prompts, tmp_path / "again.npy", worse, BOUNDS))
+    near = given.distance(tmp_path / "again.npy")
+    found = list(checks.checks(given, "f", given.prompts, near, near, worse, BOUNDS))
     assert found[-1].value == 0.25
     assert found[-1].worst == [f"{row}: 1.00 became 0.00"]
 

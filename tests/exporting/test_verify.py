@@ -126,16 +126,18 @@ def of_merged(proven: Findings, folder: Path, scratch: Path) -> set[str]:
     _write_distributions(model, proven.questions, chat.pad_id, 6, scratch / "merged.npy")
     answers = generation.generate(model, chat, list(prompts.values()), EVALUATED.max_new_tokens, 6)
     said = dict(zip(prompts, answers, strict=True))
-    return failed(list(checks.checks(proven.asked, "merged", prompts, scratch / "merged.npy", said, SETTINGS.merged)))
+    near, floor = proven.asked.distance(scratch / "merged.npy"), proven.links[prove.FLOOR]
+    return failed(list(checks.checks(proven.asked, "merged", prompts, near, floor, said, SETTINGS.merged)))
 
 
 def of_gguf(proven: Findings, file: Path, scratch: Path) -> set[str]:
     """Check another GGUF against the adapter."""
     replies = shipped.ask(file, proven.asked, proven.questions, scratch, lambda done: None)
-    near = shipped.distributions(file, proven.questions, scratch / "near.npy")
+    near = proven.asked.distance(shipped.distributions(file, proven.questions, scratch / "near.npy"))
     prompts = {row_id: reply.prompt_ids for row_id, reply in replies.items()}
     said = {row_id: reply.answer for row_id, reply in replies.items()}
-    return failed(list(checks.checks(proven.asked, "q8_0", prompts, near, said, SETTINGS.gguf)))
+    floor = proven.links[prove.FLOOR]
+    return failed(list(checks.checks(proven.asked, "q8_0", prompts, near, floor, said, SETTINGS.gguf)))
 
 
 def faulty(folders: Folders, folder: Path, change: Callable[[Any], Any]) -> Path:

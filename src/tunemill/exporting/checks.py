@@ -50,6 +50,12 @@ def load(path: Path) -> Any:
     return np.load(path, mmap_mode="r")
 
 
+def own_noise(distributions: Path, repeated: Path) -> proof.Agreement:
+    """Compare log-probabilities with a second computation of the first of them."""
+    again = load(repeated)
+    return compare(load(distributions)[: len(again)], again)
+
+
 def enough(asked: Asked, prompts: int, positions: int) -> Iterator[Check]:
     """Check that there was enough to compare: a proof on two rows proves nothing."""
     yield Check("all files", "test prompts", len(asked.places.row_ids), "at least", prompts, None)
@@ -60,27 +66,24 @@ def checks(
     asked: Asked,
     file: str,
     prompts: Mapping[str, list[int]],
-    distributions: Path,
+    near: proof.Agreement,
+    floor: proof.Agreement,
     said: Said,
     bounds: Bounds,
-    repeated: Path | None = None,
 ) -> Iterator[Check]:
     """Hold one file against the adapter: its prompts, its next tokens, its answers, their ends, and their score.
 
     Args:
         prompts: row id → token ids of the prompt, as the file's own template and tokenizer make them.
-        distributions: log-probabilities at the same positions.
+        near: how its next-token distributions lie to the adapter's.
+        floor: how those lie of what is the same by nature, computed in two ways.
         said: greedy answers to the same rows.
-        repeated: the file's own log-probabilities, computed in another way: a noise floor that the adapter's would not
-            show. Left out, the adapter's is told.
     """
-    floor = asked.distance(asked.again) if repeated is None else compare(load(distributions), load(repeated))
     ids = [row.row_id for row in asked.rows]
     ours, again = asked.answers, asked.answers_again
     rendered = [(i, asked.prompts[i], prompts.get(i)) for i in ids if asked.prompts[i] and i not in asked.forged]
     yield proof.same_check(file, "prompts with the same token ids", rendered, 1.0, None)
-    found = asked.distance(distributions)
-    yield from proof.agreement_checks(file, found, floor, asked.places, bounds.top1, bounds.divergence)
+    yield from proof.agreement_checks(file, near, floor, asked.places, bounds.top1, bounds.divergence)
     texts = [(i, ours[i].text, said[i].text) for i in ids]
     noise = _share([(ours[i].text, again[i].text) for i in ids])
     yield proof.same_check(file, "greedy answers with the same text", texts, bounds.same_text, noise)

@@ -23,8 +23,8 @@ from tunemill.exporting.verify_settings import VerifySettings
 
 Hear = Callable[[int, int], None]
 FLOOR = "noise floor"
-SMALL_BATCH = 32
-"""Positions that llama.cpp computes at a time when its own noise floor is measured."""
+SMALL_BATCH, REPEATED = 32, 8
+"""Positions that llama.cpp computes at a time when its own noise floor is measured, and conversations it takes."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _ask_transformers(
 def _prove_merged(found: Findings, folders: Folders, said: dict[str, Answer], settings: VerifySettings) -> None:
     path, prompts = folders.scratch / "merged.npy", found.questions.merged_prompts
     by_row = dict(zip(found.questions.row_ids, prompts, strict=True))
-    found.checks += checks.checks(found.asked, "merged", by_row, path, said, settings.merged)
-    found.links["merged"] = found.asked.distance(path)
+    near = found.links["merged"] = found.asked.distance(path)
+    found.checks += checks.checks(found.asked, "merged", by_row, near, found.links[FLOOR], said, settings.merged)
     if (folders.exported / "merged").is_dir():
         found.checks.append(shipped.same_tensors("merged", folders.merged, folders.exported / "merged"))
         found.files.append(checks.shipped(found.asked, "merged", "16 bits", said))
@@ -161,15 +161,17 @@ def _prove_gguf(
     kind = orjson.loads((folders.quantized / "quantize.json").read_bytes())["kind"]
     file, scratch = folder / f"{kind}.gguf", folders.scratch
     found.replies = shipped.ask(file, found.asked, found.questions, scratch, progress.add)
-    near = shipped.distributions(file, found.questions, scratch / f"{kind}.npy")
-    again = shipped.distributions(file, found.questions, scratch / f"{kind}-again.npy", batch=SMALL_BATCH)
+    path = shipped.distributions(file, found.questions, scratch / f"{kind}.npy")
+    few = shipped.first(found.questions, REPEATED)
+    again = shipped.distributions(file, few, scratch / f"{kind}-again.npy", batch=SMALL_BATCH)
     answers = {row_id: reply.answer for row_id, reply in found.replies.items()}
     prompts = {row_id: reply.prompt_ids for row_id, reply in found.replies.items()}
-    found.checks += checks.checks(found.asked, kind, prompts, near, answers, settings.gguf, again)
+    near, floor = found.asked.distance(path), checks.own_noise(path, again)
+    found.checks += checks.checks(found.asked, kind, prompts, near, floor, answers, settings.gguf)
     found.checks.append(shipped.same_tensors(kind, folders.quantized, folder))
     found.checks += shipped.modelfile_checks(folder, folders.tokenizer, found.asked)
     whole = shipped.distributions(folders.quantized / "f16.gguf", found.questions, scratch / "f16.npy")
-    found.links |= {"f16": found.asked.distance(whole), kind: found.asked.distance(near)}
+    found.links |= {"f16": found.asked.distance(whole), kind: near}
     found.files.append(checks.shipped(found.asked, kind, kind, answers, wanted if kind != wanted else None))
 
 

@@ -5,8 +5,8 @@ Written to `out`, to be compared with what llama.cpp gives for the same prompts:
     answers.jsonl                         one line a row and model
     questions.json                        what was asked, as token ids under both tokenizers
 
-`again` is the adapter run in another way (row by row; on a CPU with its base written out in 16 bits): how far it lies
-from `trained` is the noise floor, below which no export can be told from the adapter.
+`again` is the adapter run in another way (row by row, answers in larger batches; on a CPU with its base in 16 bits):
+how far it lies from `trained` is the noise floor, below which no export can be told from the adapter.
 """
 
 import sys
@@ -98,7 +98,7 @@ def run(asked: Job, emit: Emit) -> None:
         del model
         model = load_trained(asked.model, asked.method, asked.adapter, device, dequantize=True)
     _write_distributions(model, questions, chat.pad_id, 1, asked.out / "again.npy")
-    ask("again", model, chat, questions.prompts, max(1, size // 2))
+    ask("again", model, chat, questions.prompts, 2 * size)
     del model
     merged = load_merged(asked.merged, device)
     _write_distributions(merged, questions, chat.pad_id, size, asked.out / "merged.npy")

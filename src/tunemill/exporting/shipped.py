@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from tunemill.exporting import gguf, gguf_target, llama, ollama, proof, safetensors_header
 from tunemill.exporting.checks import Asked
 from tunemill.exporting.llama import Passage, Reply
-from tunemill.exporting.proof import Check
+from tunemill.exporting.proof import Check, Places
 from tunemill.exporting.reference import Questions
 from tunemill.models.chat import Chat
 from tunemill.models.sources import read_json
@@ -53,6 +55,12 @@ def ask(
     context = max(len(prompt) for prompt in questions.prompts) + limit + 1
     replies = llama.ask(file, [row.prompt for row in asked.rows], limit, context, scratch, on_done)
     return {row.row_id: reply for row, reply in zip(asked.rows, replies, strict=True)}
+
+
+def first(questions: Questions, count: int) -> Questions:
+    """Keep the first conversations whose positions are compared."""
+    where = Places(questions.places.row_ids[:count], questions.places.counts[:count])
+    return msgspec.structs.replace(questions, wholes=questions.wholes[:count], places=where)
 
 
 def distributions(file: Path, questions: Questions, out: Path, batch: int = llama.BATCH) -> Path:

@@ -1,0 +1,235 @@
+"""Trace a row: what became of a line of a source file in every dataset that read it, told in the order it happened.
+
+A row is known by where it stands, since validate gives a row whose white space it tidied a new id.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from tasks.trace_artifact import SIDES, descended, versions
+from tasks.trace_names import Names
+from tunemill import rows
+from tunemill.errors import ConfigError, StoreError
+from tunemill.quality.columns import clean
+from tunemill.quality.settings import ValidateSettings
+from tunemill.rows import Row
+from tunemill.store import Manifest, Store
+
+MOST = 100
+"""Records that may begin in one line and still be told one by one; a JSON array may stand in a single line."""
+Step = dict[str, Any]
+Group = Sequence[Manifest]
+"""Artifacts of one stage with the same digest: they hold the same rows."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A row in one table."""
+
+    row_id: str
+    source: str
+    line: int
+
+
+def at_line(store: Store, names: Names, what: str, digests: Sequence[str], line: int) -> dict[str, Any]:
+    """Tell what became of every record that begins in a line of the files with these digests.
+
+    Raises:
+        ConfigError: no record begins there, or more than can be told.
+    """
+    found = [(digest, line, _path(store, names, digest, line)) for digest in digests]
+    if not any(path for _, _, path in found):
+        before = max((n for digest in digests for n in _lines(store, digest) if n < line), default=0)
+        near = f"; the one before begins in line {before:,}" if before else ""
+        raise ConfigError(
+            f"trace: {names.of(digests[0])} was read, but no record begins in line {line:,}{near}\n"
+            "  A blank line, a header or the inside of a record is nobody's row."
+        )
+    return _told(names, what, found)
+
+
+def of_id(store: Store, names: Names, what: str, row_id: str) -> dict[str, Any]:
+    """Tell what became of every record that had this id at any stage."""
+    tables = [table for stage in ("ingest", "validate") for table in _tables(store, stage)]
+    places = {(place.source, place.line) for table in tables for place in _rows(table, row_id=row_id)}
+    return _told(names, what, [(*place, _path(store, names, *place, row_id)) for place in sorted(places)])
+
+
+def ids(store: Store, digits: str) -> set[str]:
+    """List the row ids, of any stage, that begin with these digits."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: set[str] = set()
+    for stage in ("ingest", "validate"):
+        for path in _tables(store, stage):
+            column = pq.read_table(path, columns=["row_id"]).column("row_id")
+            found.update(column.filter(pc.starts_with(column, digits)).to_pylist())
+    return found
+
+
+def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]]) -> dict[str, Any]:
+    """Give the answer.
+
+    what, stage      as asked, and "row"
+    records          one for each file and line:
+      file, names    newest name of the file, and every name that these bytes had
+      sha256, line
+      path           steps of ingest; each step leads to those in its `next`, down to export:
+        stage, keys  artifacts that hold the same rows, newest first
+        outcome      read, kept, rejected, duplicate, train, validation, test (split), trained, not trained, shipped
+        row_id       the row's id there, None where it was never a row
+        …            rejected: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
+                     deduplicate, kept: stands_for [{row_id, file, line, kind}];
+                     shipped: versions [{name, version, gate}]
+    trained          keys of the adapters that were trained on it, or on the row that stays in its place
+    """
+    records: list[dict[str, Any]] = [
+        {"file": names.of(source), "names": names.every(source), "sha256": source, "line": line, "path": path}
+        for source, line, path in found
+        if path
+    ]
+    steps = [step for record in records for step in _all(record["path"])]
+    trained = dict.fromkeys(key for step in steps if step["outcome"] == "trained" for key in step["keys"])
+    return {"what": what, "stage": "row", "records": records, "trained": list(trained)}
+
+
+def _path(store: Store, names: Names, source: str, line: int, row_id: str | None = None) -> list[Step]:
+    """Follow the records of a line, or those of them that have an id at some stage, through every dataset."""
+    found: list[Step] = []
+    for group in _same(store.manifests("ingest")):
+        folder = store.folder("ingest", group[0].key)
+        validated = _same(descended(store, "validate", group))
+        there = _whole(folder / "rows.parquet", source, line)
+        alone = len(there) == 1
+        read = there if alone or row_id is None else [row for row in there if row_id in _ids(row, validated)]
+        if len(read) > MOST:
+            raise ConfigError(
+                f"trace: {len(read):,} records begin in line {line:,} of {names.of(source)}; name one by its row id\n"
+                f"  tunemill trace {group[0].key[:12]} --json lists them."
+            )
+        for row in read:
+            steps = [_validate(store, names, valid, row, alone) for valid in validated]
+            found.append(_step(group, "read", row.row_id, steps))
+        for rejection in _rejections(folder, source, line) if row_id is None else ():
+            found.append(_rejected(group, rejection))
+    return found
+
+
+def _validate(store: Store, names: Names, group: Group, read: Row, alone: bool) -> Step:
+    """Find a row by its place, and where it is not alone there by the id that tidying gave it."""
+    row, folder = _cleaned(read, group), store.folder("validate", group[0].key)
+    stand = _rows(folder / "rows.parquet", source=row.source, line=row.line)
+    if place := next((place for place in stand if alone or place.row_id == row.row_id), None):
+        after = _same(descended(store, "deduplicate", group))
+        return _step(group, "kept", place.row_id, [_deduplicate(store, names, each, place) for each in after])
+    told = _rejections(folder, row.source, row.line)
+    text = orjson.dumps({"messages": msgspec.to_builtins(row.messages)}).decode()[:2000]
+    mine = next((each for each in told if alone or each["text"] == text), None)
+    if mine is None:
+        raise StoreError(f"{folder} neither kept nor rejected row {row.row_id}; this is a bug, report it")
+    return _rejected(group, mine)
+
+
+def _deduplicate(store: Store, names: Names, group: Group, row: Place) -> Step:
+    dropped = list(rows.read_lines(store.folder("deduplicate", group[0].key) / "duplicates.jsonl"))
+    after = _same(descended(store, "split", group))
+    mine = next((each for each in dropped if msgspec.convert(each, Place) == row), None)
+    if mine is None:
+        gone = [
+            {"row_id": d["row_id"], "file": names.of(d["source"]), "line": d["line"], "kind": d["kind"]}
+            for d in dropped
+            if (d["kept_row_id"], d["kept_source"], d["kept_line"]) == (row.row_id, row.source, row.line)
+        ]
+        return _step(group, "kept", row.row_id, [_split(store, each, row) for each in after], stands_for=gone)
+    stays = Place(mine["kept_row_id"], mine["kept_source"], mine["kept_line"])
+    kept = {"row_id": stays.row_id, "file": names.of(stays.source), "line": stays.line}
+    steps = [_split(store, each, stays) for each in after]
+    about = {"kind": mine["kind"], "similarity": mine["similarity"], "kept": kept}
+    return _step(group, "duplicate", row.row_id, steps, **about)
+
+
+def _split(store: Store, group: Group, row: Place) -> Step:
+    folder = store.folder("split", group[0].key)
+    side = next((side for side in SIDES if _holds(folder / f"{side}.parquet", row)), None)
+    if side is None:
+        raise StoreError(f"{folder} holds row {row.row_id} on no side; this is a bug, report it")
+    adapters = _same(descended(store, "train", group))
+    return _step(group, side, row.row_id, [_train(store, each, row, side) for each in adapters])
+
+
+def _train(store: Store, group: Group, row: Place, side: str) -> Step:
+    shipped = [
+        _step(each, "shipped", row.row_id, [], versions=versions(each[0].digest))
+        for each in _same(descended(store, "export", group))
+    ]
+    return _step(group, "trained" if side == "train" else "not trained", row.row_id, shipped)
+
+
+def _step(group: Group, outcome: str, row_id: str | None, after: list[Step], **about: Any) -> Step:
+    keys = [manifest.key for manifest in group]
+    return {"stage": group[0].stage, "keys": keys, "outcome": outcome, "row_id": row_id, **about, "next": after}
+
+
+def _rejected(group: Group, rejection: dict[str, Any]) -> Step:
+    return _step(group, "rejected", None, [], reason=rejection["reason"], detail=rejection["detail"])
+
+
+def _ids(row: Row, validated: Iterable[Group]) -> set[str]:
+    """Give the ids that a row has after each of its validations, and before."""
+    return {row.row_id, *(_cleaned(row, group).row_id for group in validated)}
+
+
+def _cleaned(row: Row, group: Group) -> Row:
+    """Give a row as a validation saw it."""
+    return clean(row, ValidateSettings.model_validate(group[0].parts["section"]["settings"]))
+
+
+def _same(manifests: Iterable[Manifest]) -> list[list[Manifest]]:
+    """Put artifacts that hold the same together: what follows was made once for all of them."""
+    groups: dict[str, list[Manifest]] = {}
+    for manifest in manifests:
+        groups.setdefault(manifest.digest, []).append(manifest)
+    return list(groups.values())
+
+
+def _tables(store: Store, stage: str) -> list[Path]:
+    return [store.folder(stage, group[0].key) / "rows.parquet" for group in _same(store.manifests(stage))]
+
+
+def _lines(store: Store, digest: str) -> set[int]:
+    return {place.line for table in _tables(store, "ingest") for place in _rows(table, source=digest)}
+
+
+def _rows(path: Path, **where: str | int) -> list[Place]:
+    """Read where rows stand, of those rows whose columns have the given values."""
+    import pyarrow.parquet as pq
+
+    columns = list(Place.__struct_fields__)
+    table = pq.read_table(path, columns=columns, filters=[(name, "=", value) for name, value in where.items()])
+    return msgspec.convert(table.to_pylist(), list[Place])
+
+
+def _holds(path: Path, row: Place) -> bool:
+    return bool(_rows(path, **msgspec.structs.asdict(row)))
+
+
+def _whole(path: Path, source: str, line: int) -> list[Row]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, filters=[("source", "=", source), ("line", "=", line)])
+    return msgspec.convert(table.to_pylist(), list[Row])
+
+
+def _rejections(folder: Path, source: str, line: int) -> list[dict[str, Any]]:
+    read = rows.read_lines(folder / "rejected.jsonl")
+    return [record for record in read if record["line"] == line and record["source"] == source]
+
+
+def _all(steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        yield from _all(step["next"])
