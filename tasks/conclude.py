@@ -3,6 +3,7 @@
 from typing import Any
 
 from tasks.gate import verdict_of
+from tasks.publish import publish_decision
 from tasks.run import Run
 from tunemill.artifacts import Decision, Exported, Verification
 from tunemill.evaluation.gate import text
@@ -12,7 +13,7 @@ from tunemill.store import Store
 
 
 def conclude(exported: Exported, verification: Verification, decision: Decision) -> dict[str, Any]:
-    """Set what the run found and give its summary; a stage that it asked for several times is listed once.
+    """Set what the run found and give its summary.
 
     A verdict other than PROMOTE is a result and no fault: the flow completes, and the command line exits with 4.
     """
@@ -23,8 +24,5 @@ def conclude(exported: Exported, verification: Verification, decision: Decision)
     run.exports = {name: str(folder / name) for name in written}
     run.serve = [line for n, target in written.items() for line in target.serve(folder / n, run.settings.name)]
     run.reasons = verdict.reasons
-    found = run.summary()
-    stages: dict[tuple[str, str], Any] = {}
-    for stage in found["stages"]:
-        stages.setdefault((stage["name"], stage["key"]), stage)
-    return found | {"stages": list(stages.values()), "verification": verification.counts, "text": text(verdict)}
+    publish_decision(verification, decision, verdict.verdict)
+    return run.summary() | {"verification": verification.counts, "text": text(verdict)}

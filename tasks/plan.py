@@ -17,6 +17,7 @@ from tasks.located import located_model
 from tasks.merge import merge
 from tasks.model import model, tokenizer
 from tasks.quantize import quantize
+from tasks.screen import listed
 from tasks.split import split
 from tasks.stage import Stage, changed
 from tasks.train import train
@@ -91,12 +92,8 @@ def shown(steps: list[Step]) -> str:
     """Give a plan as lines of text."""
     lines = []
     for step in steps:
-        counts, guess = _listed(step.counts), _listed(step.estimated)
+        counts, guess = listed(step.counts), listed(step.estimated)
         why = f"depends on {', '.join(step.why)}" if step.state == "depends" else "; ".join(step.why)
         about = f" (about {guess})" if guess else ""
         lines.append(f"{step.name:<12} {step.state:<8} {(step.key or '')[:12]:<12}  {counts or why}{about}".rstrip())
     return "\n".join(lines)
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())

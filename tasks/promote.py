@@ -171,4 +171,3 @@ def _prefect_task() -> Any:
         cache_policy=NO_CACHE,
         persist_result=False,
     )(place)
-

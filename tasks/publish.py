@@ -16,7 +16,7 @@ from tasks.killed import records
 from tasks.run import Run
 from tasks.train import points
 from tunemill import rows
-from tunemill.artifacts import Evaluation
+from tunemill.artifacts import Artifact, Decision, Evaluation, Verification
 from tunemill.home import PROJECT, Home
 from tunemill.store import MANIFEST, Manifest, Store
 from tunemill.tracking import NOTE_TAG, Tracking, address
@@ -53,6 +53,26 @@ def publish(evaluation: Evaluation) -> None:
             _tell(tracking, run, store, lineage(store, "evaluate", evaluation.key), summary)
             run.close_tracking("FINISHED")
     _show_in_prefect(run)
+
+
+def publish_decision(verification: Verification, decision: Decision, verdict: str) -> None:
+    """Add the proof and the gate's JSON to the MLflow run that was told of the evaluation, where this run has one."""
+    run, store = Run.current(), Store.at(Home.find().store)
+    if not run.mlflow_run:
+        return
+    with run.unless_down():
+        if tracking := run.tracking(now=True):
+            tracking.tags({"tunemill.gate_verdict": verdict})
+            for artifact in (verification, decision):
+                folder = store.open(artifact)
+                names = [name for name in _manifest(store, artifact).files if _for_people(name)]
+                tracking.files([folder / name for name in (*names, MANIFEST)], artifact.stage)
+
+
+def _manifest(store: Store, artifact: Artifact) -> Manifest:
+    manifest = store.check(artifact.stage, artifact.key)
+    assert manifest is not None, "an artifact that was opened has a manifest"
+    return manifest
 
 
 def told(home: Home, key: str) -> bool:
@@ -92,7 +112,7 @@ def _model(tracking: Tracking, run: Run, store: Store, trained: Manifest) -> str
 
 def _for_people(name: str) -> bool:
     """Take what lies in `report/` itself; the folders under it are pages that MLflow could not show."""
-    return (name.startswith("report/") and name.count("/") == 1) or name == "certificate.json"
+    return (name.startswith("report/") and name.count("/") == 1) or name in ("certificate.json", "gate.json")
 
 
 def _datasets(tracking: Tracking, store: Store, chain: dict[str, Manifest]) -> None:

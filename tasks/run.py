@@ -123,7 +123,9 @@ class Run(BaseModel):
         listener().began(stage, held)
 
     def ended(self, record: StageRecord) -> None:
-        """Record a stage and tell the listener."""
+        """Record a stage, once though two flows ask for it, and tell the listener."""
+        if any((known.name, known.key) == (record.name, record.key) for known in self.stages):
+            return
         self.stages.append(record)
         self.write()
         listener().ended(record)

@@ -3,6 +3,8 @@
 A failed proof is sealed as well, with what was measured: the same question has the same answer tomorrow.
 """
 
+import math
+
 import msgspec
 import orjson
 
@@ -97,6 +99,8 @@ def must_hold(verification: Verification) -> Verification:
     stored = orjson.loads((folder / "measures.json").read_bytes())["checks"]
     for check in stored:
         del check["passed"]
+        # As null JSON writes what is no number: a file whose logits are NaN fails, and has to be told as such.
+        check["value"] = math.nan if check["value"] is None else check["value"]
     failed = checks.failures([msgspec.convert(check, Check) for check in stored])
     raise GateNotPassed(
         f"verify: {len(failed)} of {len(stored)} checks failed; nothing is published\n  "

@@ -126,7 +126,12 @@ def override(values: dict[str, Any], lines: dict[Place, int], overrides: Iterabl
         if not equals or not last or not isinstance(inner, dict):
             faults.append(((), f"--set {text}: the form is --set section.setting=value"))
             continue
-        inner[last] = yaml.safe_load(value)
+        try:
+            inner[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or error
+            faults.append(((), f"--set {text}: the value is not YAML: {problem}"))
+            continue
         lines[tuple(name.split("."))] = 0
     return faults
 

@@ -235,7 +235,7 @@ def test_a_worker_completes_the_run_and_its_three_subflows(deployed: Prefect, fi
 
 
 def test_all_fourteen_stages_are_made_once_in_order(first: dict[str, Any]) -> None:
-    assert [stage["name"] for stage in first["stages"]] == STAGES
+    assert [stage["name"] for stage in first["stages"]] == list(dict.fromkeys(STAGES))
     made = [stage["name"] for stage in first["stages"] if not stage["cached"]]
     assert len(made) == 14
     assert made == list(dict.fromkeys(STAGES))

@@ -93,6 +93,7 @@ def reseal(folder: Path) -> None:
         ("gate.rules=[]", "`rules` is empty, so everything would pass"),
         ("gate.rule=1", "gate.rule: no such setting; did you mean `rules`?"),
         ("evaluate.confidence=0.5", "evaluate.confidence=0.5: only `gate` can be set here"),
+        ("gate.rules=[{metric", "--set gate.rules=[{metric: the value is not YAML: expected ',' or '}'"),
         ("rules", "--set rules: the form is --set section.setting=value"),
     ],
 )
@@ -198,3 +199,10 @@ def test_a_failed_proof_stops_the_run_with_the_numbers_and_the_worst_prompts(pro
     assert lines[5].strip() == "x: [1] became [2]"
     assert lines[6].strip() == f"all measures: {tmp_path / 'store' / 'verify' / ('0' * 32) / 'report' / 'verify.md'}"
     assert "quantize.fallback: q8_0" in lines[7]
+
+
+def test_a_measure_that_is_no_number_is_told_as_such(proof: Seal) -> None:
+    """JSON has no NaN: it is stored as null."""
+    broken = Check("q4_k_m", "mean divergence (nats per token)", float("nan"), "at most", 0.1, float("nan"))
+    with pytest.raises(GateNotPassed, match=r"1 of 1 checks failed[^\n]*\n *q4_k_m: mean divergence .* nan, at most"):
+        must_hold(proof(broken))

@@ -40,7 +40,7 @@ def text(checks: Sequence[Check], links: Mapping[str, tuple[float, float]], aske
         lines.append(f"| {check.file} | {check.measure} | {number(check.value)} | {bound} | {floor} | {held} |")
     lines += [
         "",
-        "The noise floor is the same measure between two ways of running the adapter itself: no export can be nearer.",
+        "The noise floor is the same measure between two ways of running the same weights; within it nothing is told.",
         "",
         "## Every link",
         "",
@@ -70,7 +70,7 @@ def draw(links: Mapping[str, tuple[float, float]], bounded: Sequence[Check], pat
     spots = [(bound, names.index(file)) for file, bound in bounds.items() if file in names]
     if spots:
         axis.scatter(*zip(*spots, strict=True), marker="|", s=500, color="#e45756", label="bound", zorder=3)
-        axis.legend(loc="lower right", frameon=False)
+        axis.legend(loc="upper right", frameon=False, markerscale=0.5)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlim(min(values) / 2, max([*values, *bounds.values()]) * 4)
