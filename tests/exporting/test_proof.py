@@ -10,11 +10,11 @@ from tunemill.evaluation.generation import Answer
 from tunemill.evaluation.settings import EvaluateSettings
 from tunemill.exporting import checks, proof, verify_report
 from tunemill.exporting.proof import Check, Places
-from tunemill.exporting.verify_settings import Bounds
+from tunemill.exporting.verify_settings import GgufBounds
 from tunemill.rows import Message, make_row
 
 HALVES = np.log(np.array([[0.5, 0.5], [0.9, 0.1]], dtype=np.float32))
-BOUNDS = Bounds(top1=0.9, divergence=0.01, same_text=0.9, score_loss=0.05, stops=0.95)
+BOUNDS = GgufBounds(top1=0.9, divergence=0.01, same_text=0.9, score_loss=0.05, stops=0.95)
 
 
 def test_the_divergence_of_a_model_from_itself_is_0() -> None:

@@ -25,7 +25,7 @@ from tunemill.exporting.prove import Findings, Folders
 from tunemill.exporting.settings import ExportSettings
 from tunemill.exporting.target import Shipment
 from tunemill.exporting.targets import TARGETS
-from tunemill.exporting.verify_settings import Bounds, VerifySettings
+from tunemill.exporting.verify_settings import GgufBounds, MergedBounds, VerifySettings
 from tunemill.home import Home
 from tunemill.models.chat import Chat
 from tunemill.training.methods import load_base, load_trained
@@ -37,8 +37,8 @@ EVALUATED = EvaluateSettings(metrics=("token_f1",), max_new_tokens=8, batch_size
 SETTINGS = VerifySettings(
     prompts=ROWS,
     positions=120,
-    merged=Bounds(top1=0.9, divergence=0.02, same_text=0.3, score_loss=0.3, stops=0.8),
-    gguf=Bounds(top1=0.85, divergence=0.05, same_text=0.3, score_loss=0.3, stops=0.8),
+    merged=MergedBounds(top1=0.9, divergence=0.02, same_text=0.3, score_loss=0.3, stops=0.8),
+    gguf=GgufBounds(top1=0.85, divergence=0.05, same_text=0.3, score_loss=0.3, stops=0.8),
 )
 
 
