@@ -102,6 +102,33 @@ def preview(
         tell(found, Console(highlight=False, markup=False))
 
 
+@app.command(
+    epilog="Examples: tunemill replay mended.jsonl --config pipeline_configs/quickstart.yaml; "
+    "tunemill replay mended.jsonl --into logs/mended.jsonl"
+)
+def replay(
+    rejected: Annotated[Path, typer.Argument(help="A copy of a rejected.jsonl, in which you mended some lines.")],
+    into: Annotated[
+        Path | None, typer.Option(help="JSONL file to write; left out, one beside each source file.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Read and check as this configuration says.")] = None,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Take mended records in again; those that are still bad are listed with their reason.
+
+    Mend `text`, the record as it was read, or put the whole record as an
+    object into `mended` beside it. Other lines may stay as they are:
+    running it again adds nothing twice.
+    """
+    from tasks.replay import replay as take_in
+    from tasks.replay import shown
+
+    given = _optional(config, set_)
+    Home.find().enter()
+    _print(json, take_in(rejected, into, given), shown)
+
+
 @app.command(epilog="Example: tunemill show 3dc33944806d")
 def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")], json: Json = False) -> None:
     """Show a sealed artifact: what it was made from, its files and its counts."""
