@@ -10,6 +10,8 @@ import pytest
 from tasks.ingest import closed_files, ingest
 from tasks.replay import Replayed, replay, shown
 from tasks.replay_files import origins
+from tasks.trace import trace
+from tasks.trace_text import shown as told
 from tunemill.artifacts import RawDataset
 from tunemill.config import PipelineConfig, load
 from tunemill.errors import ConfigError
@@ -96,6 +98,19 @@ def test_a_mended_record_lies_beside_its_source_and_is_read_by_the_next_run(logs
     rows = read(Store(Home.find().store).open(raw) / "rows.parquet")
     (mended,) = [row for row in rows if row.source == hash_file(logs / "a.jsonl.replayed.jsonl")]
     assert (mended.answer, mended.conversation) == (ANSWER, "c-1")
+
+
+def test_a_trace_leads_from_the_mended_row_to_the_rejected_line_and_back(logs: Path) -> None:
+    config = configured(logs)
+    write_lines(logs / "a.jsonl", [chat(ANSWER), chat("")])
+    (one,) = rejected(config)
+    taken(logs, [{**one, "mended": chat("Yes.")}])
+    rejected(config)
+    old, new = f"{logs}/a.jsonl:2", f"{logs}/a.jsonl.replayed.jsonl:1"
+    assert f"  mended as {new}\n" in told(trace(old))
+    assert f"  mended from {old}, which was rejected\n" in told(trace(new))
+    source = (hash_file(logs / "a.jsonl"), 2)
+    assert origins() == {(hash_file(logs / "a.jsonl.replayed.jsonl"), 1): source}
 
 
 def test_the_same_list_again_adds_nothing(logs: Path) -> None:
