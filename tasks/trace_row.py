@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from tasks.replay_files import origins
 from tasks.trace_artifact import SIDES, descended, versions
 from tasks.trace_names import Names
 from tunemill import rows
@@ -78,6 +79,8 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
     records          one for each file and line:
       file, names    newest name of the file, and every name that these bytes had
       sha256, line
+      mended_from  where the record was rejected that replay took in here, {file, line} or None
+      mended_as    where replay put the mended record, [{file, line}]
       path           steps of ingest; each step leads to those in its `next`, down to export:
         stage, keys  artifacts that hold the same rows, newest first
         outcome      read, kept, rejected, duplicate, train, validation, test (split), trained, not trained, shipped
@@ -87,14 +90,31 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
                      shipped: versions [{name, version, gate}]
     trained          keys of the adapters that were trained on it, or on the row that stays in its place
     """
+    replayed = origins()
     records: list[dict[str, Any]] = [
-        {"file": names.of(source), "names": names.every(source), "sha256": source, "line": line, "path": path}
+        {
+            "file": names.of(source),
+            "names": names.every(source),
+            "sha256": source,
+            "line": line,
+            "mended_from": next(
+                iter(_places(names, (old for new, old in replayed.items() if new == (source, line)))), None
+            ),
+            "mended_as": _places(names, (new for new, old in replayed.items() if old == (source, line))),
+            "path": path,
+        }
         for source, line, path in found
         if path
     ]
     steps = [step for record in records for step in _all(record["path"])]
     trained = dict.fromkeys(key for step in steps if step["outcome"] == "trained" for key in step["keys"])
     return {"what": what, "stage": "row", "records": records, "trained": list(trained)}
+
+
+def _places(names: Names, places: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Name lines of files; those of files that no run has read yet are left out."""
+    known = {(names.of(digest), line): None for digest, line in places if digest in names}
+    return [{"file": file, "line": line} for file, line in known]
 
 
 def _path(store: Store, names: Names, source: str, line: int, row_id: str | None = None) -> list[Step]:

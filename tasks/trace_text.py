@@ -77,6 +77,9 @@ def _source(found: Found) -> Iterator[str]:
 def _row(found: Found) -> Iterator[str]:
     for record in found["records"]:
         yield f"{record['file']}:{record['line']}  sha256 {record['sha256'][:12]}…{_also(record)}"
+        if origin := record["mended_from"]:
+            yield f"  mended from {origin['file']}:{origin['line']}, which was rejected"
+        yield from (f"  mended as {place['file']}:{place['line']}" for place in record["mended_as"])
         yield from _steps(record["path"], "  ")
     trained = ", ".join(key[:12] for key in found["trained"])
     yield f"Adapters trained on it: {trained}" if trained else "No adapter was trained on it."

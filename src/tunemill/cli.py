@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from tunemill.errors import ConfigError, TunemillError
 from tunemill.home import PROJECT, Home
+
+if TYPE_CHECKING:
+    from tunemill.config import PipelineConfig
 
 app = typer.Typer(
     help="Tunemill: raw logs in, a verified model out.",
@@ -64,6 +68,65 @@ def plan(config: Config, set_: Overrides = None, json: Json = False) -> None:
         _print_json({"valid": True, "stages": [step.model_dump() for step in steps]})
     else:
         typer.echo(shown(steps))
+
+
+@app.command(
+    epilog="Examples: tunemill preview examples/support_desk --config pipeline_configs/quickstart.yaml; "
+    "tunemill preview 'logs/**/*.jsonl.gz' --rows 2; "
+    "tunemill preview tickets.csv --config c.yaml --set 'ingest.map={prompt: question, answer: reply}'"
+)
+def preview(
+    path: Annotated[str, typer.Argument(help="A file, a folder or a glob, from here.")],
+    config: Annotated[Path | None, typer.Option(help="Read, check and render as this configuration says.")] = None,
+    set_: Overrides = None,
+    rows: Annotated[int, typer.Option(help="How many rows to show, by turns from each file.", min=0)] = 5,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the model's tokenizer if it is not held.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what files hold, rows as the model will see them, and what would be rejected.
+
+    Only the first records of each file are read, so a file of any size takes
+    seconds. Nothing is downloaded without --fetch.
+    """
+    from rich.console import Console
+
+    from tasks.preview import preview as look
+    from tasks.preview_text import tell
+
+    given = _optional(config, set_)
+    Home.find().enter()
+    found = look(path, given, rows, fetch)
+    if json:
+        _print_json(found)
+    else:
+        tell(found, Console(highlight=False, markup=False))
+
+
+@app.command(
+    epilog="Examples: tunemill replay mended.jsonl --config pipeline_configs/quickstart.yaml; "
+    "tunemill replay mended.jsonl --into logs/mended.jsonl"
+)
+def replay(
+    rejected: Annotated[Path, typer.Argument(help="A copy of a rejected.jsonl, in which you mended some lines.")],
+    into: Annotated[
+        Path | None, typer.Option(help="JSONL file to write; left out, one beside each source file.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Read and check as this configuration says.")] = None,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Take mended records in again; those that are still bad are listed with their reason.
+
+    Mend `text`, the record as it was read, or put the whole record as an
+    object into `mended` beside it. Other lines may stay as they are:
+    running it again adds nothing twice.
+    """
+    from tasks.replay import replay as take_in
+    from tasks.replay import shown
+
+    given = _optional(config, set_)
+    Home.find().enter()
+    _print(json, take_in(rejected, into, given), shown)
 
 
 @app.command(epilog="Example: tunemill show 3dc33944806d")
@@ -199,7 +262,15 @@ def schema_text(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def _print(json: bool, value: dict[str, Any], shown: Callable[[dict[str, Any]], str]) -> None:
+def _optional(config: Path | None, set_: list[str] | None) -> "PipelineConfig | None":
+    from tunemill.config import load
+
+    if set_ and not config:
+        raise ConfigError("--set changes a setting of a configuration; name that too: --config CONFIG")
+    return load(config, set_ or ()) if config else None
+
+
+def _print(json: bool, value: Any, shown: Callable[[Any], str]) -> None:
     if json:
         _print_json(value)
     else:
@@ -209,7 +280,7 @@ def _print(json: bool, value: dict[str, Any], shown: Callable[[dict[str, Any]], 
 def _print_json(value: Any) -> None:
     import orjson
 
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.write(orjson.dumps(value, default=msgspec.to_builtins).decode() + "\n")
 
 
 def main() -> None:
