@@ -113,7 +113,9 @@ def test_rows_in_which_no_user_says_a_word_contradict_nothing(silent: list[Messa
 
 
 def test_the_same_question_in_fullwidth_letters_and_with_a_ligature_is_found() -> None:
-    assert contradicting([row("Is the office open?", "Yes."), row("Ｉｓ the oﬃce open", "No.", 2)]) == [[0, 1]]
+    assert contradicting([row("Is the office open?", "Yes."), row("\uff29\uff33 the o\ufb03ce open", "No.", 2)]) == [
+        [0, 1]
+    ]
 
 
 @pytest.mark.parametrize("rule", RULES)

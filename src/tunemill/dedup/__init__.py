@@ -60,7 +60,9 @@ def deduplicate(rows: Sequence[Row], settings: DeduplicateSettings) -> Deduplica
     instead = {i: heads[label] for i, label in enumerate(labels) if i not in dropped and heads[label] != i}
     return Deduplicated(
         kept=[ordered[i] for i in sorted(heads.values())],
-        duplicates=[_duplicate(ordered[i], texts[i], ordered[k], texts[k], settings.shingle) for i, k in instead.items()],
+        duplicates=[
+            _duplicate(ordered[i], texts[i], ordered[k], texts[k], settings.shingle) for i, k in instead.items()
+        ],
         contradictions=[one for places, verdict in prompts for one in listed(ordered, places, verdict, instead)],
     )
 

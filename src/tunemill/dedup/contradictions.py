@@ -165,9 +165,9 @@ def _told(
         row.prompt[-1].content[:EXCERPT],
         row.answer[:EXCERPT],
         outcome,
-        stays and stays.row_id,
-        stays and stays.source,
-        stays and stays.line,
+        stays.row_id if stays else None,
+        stays.source if stays else None,
+        stays.line if stays else None,
         why,
     )
 
