@@ -219,7 +219,7 @@ def _balance(page: Page) -> Iterator[str]:
 
 def _label(rank: int, label: Label, rows: int) -> list[str]:
     numbers = [f"{label.sides.get(side, 0):,}" for side in SIDES]
-    return [f"{rank:,}", quoted(label.value), f"{label.rows:,}", f"{label.rows / rows:.1%}", *numbers]
+    return [f"{rank:,}", quoted(label.value, 50), f"{label.rows:,}", f"{label.rows / rows:.1%}", *numbers]
 
 
 def _size(page: Page) -> Iterator[str]:
