@@ -6,16 +6,21 @@ from tasks.deduplicate import deduplicate
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
+from tasks.page import page, show
 from tasks.split import split, warn_if_small
 from tasks.validate import validate
 from tunemill.artifacts import Splits
 from tunemill.config import PipelineConfig
+from tunemill.quality.page_settings import Task
 
 
 @flow(flow_run_name="prepare {config.name}")
 def prepare(config: PipelineConfig) -> Splits:
     """Read, check, clean and deal the rows."""
     raw = ingest(closed_files(config.ingest), config.ingest)
-    valid = validate(raw, tokenizer(located_model(config.model)), config.validation)
+    words = tokenizer(located_model(config.model))
+    valid = validate(raw, words, config.validation)
     clean = deduplicate(valid, config.deduplicate)
-    return warn_if_small(split(clean, config.split), config.task_type)
+    splits = split(clean, config.split)
+    show(page(raw, valid, words, clean, splits, config.page, Task(type=config.task_type)))
+    return warn_if_small(splits, config.task_type)

@@ -16,6 +16,7 @@ from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.merge import merge
 from tasks.model import model, tokenizer
+from tasks.page import page
 from tasks.quantize import quantize
 from tasks.screen import listed
 from tasks.split import split
@@ -27,12 +28,13 @@ from tunemill.artifacts import Artifact, SourceFiles
 from tunemill.config import PipelineConfig
 from tunemill.home import Home
 from tunemill.models.sources import ModelSource
+from tunemill.quality.page_settings import Task
 from tunemill.section import Section
 from tunemill.sources.estimate import estimate
 from tunemill.store import Store
 
 STAGES: tuple[Stage[Any, Any], ...] = (
-    *(ingest, tokenizer, validate, deduplicate, split, model, train, evaluate),
+    *(ingest, tokenizer, validate, deduplicate, split, page, model, train, evaluate),
     *(merge, quantize, export, verify, gate),
 )
 """In the order of the flow; promote is none of them, since it always looks at the registry."""
@@ -59,6 +61,7 @@ def planned(config: PipelineConfig) -> list[Step]:
     known: dict[type, Any] = {
         SourceFiles: closed_files(config.ingest),
         ModelSource: located_model(config.model),
+        Task: Task(type=config.task_type),
         **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
     }
     steps = [_step(stage, known, store) for stage in STAGES]

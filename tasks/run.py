@@ -86,6 +86,8 @@ class Run(BaseModel):
     warnings: list[str] = Field(default_factory=list)
     error: str | None = None
     report: str | None = None
+    page: str | None = None
+    """The data page: what became of every row between the raw files and training."""
     gate: str | None = None
     """PROMOTE, REJECT, CANNOT_TELL or INVALID; `verdict` is the evaluation's own."""
     reasons: list[str] = Field(default_factory=list)
@@ -202,6 +204,7 @@ class Run(BaseModel):
             "reasons": self.reasons,
             "stages": stages,
             "report": self.report,
+            "page": self.page,
             "exports": self.exports,
             "serve": self.serve,
             "mlflow_run": self.mlflow_run,

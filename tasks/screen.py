@@ -56,7 +56,8 @@ class Screen(Listener):
 
     def conclude(self, summary: dict[str, Any]) -> None:
         """Print the verdict and why, where the files are, and what to do next."""
-        rows = [("report", summary["report"]), *summary["exports"].items()]
+        rows = [("data page", summary["page"])] if summary["page"] else []
+        rows += [("report", summary["report"]), *summary["exports"].items()]
         rows += [("MLflow run", summary["mlflow_run"])] if summary["mlflow_run"] else []
         rows += [("serve", command) for command in summary["serve"]]
         rows += [("next", command) for command in next_steps(summary)]

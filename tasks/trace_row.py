@@ -83,9 +83,11 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
       mended_as    where replay put the mended record, [{file, line}]
       path           steps of ingest; each step leads to those in its `next`, down to export:
         stage, keys  artifacts that hold the same rows, newest first
-        outcome      read, kept, rejected, duplicate, train, validation, test (split), trained, not trained, shipped
+        outcome      read, kept, rejected, duplicate, contradiction, train, validation, test (split), trained,
+                     not trained, shipped
         row_id       the row's id there, None where it was never a row
         …            rejected: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
+                     contradiction: reason, and kept (None where no answer of its prompt stays);
                      deduplicate, kept: stands_for [{row_id, file, line, kind}];
                      shipped: versions [{name, version, gate}]
     trained          keys of the adapters that were trained on it, or on the row that stays in its place
@@ -155,7 +157,10 @@ def _validate(store: Store, names: Names, group: Group, read: Row, alone: bool) 
 
 
 def _deduplicate(store: Store, names: Names, group: Group, row: Place) -> Step:
-    dropped = list(rows.read_lines(store.folder("deduplicate", group[0].key) / "duplicates.jsonl"))
+    folder = store.folder("deduplicate", group[0].key)
+    if contradicts := _contradiction(folder, names, row):
+        return _step(group, "contradiction", row.row_id, [], **contradicts)
+    dropped = list(rows.read_lines(folder / "duplicates.jsonl"))
     after = _same(descended(store, "split", group))
     mine = next((each for each in dropped if msgspec.convert(each, Place) == row), None)
     if mine is None:
@@ -170,6 +175,17 @@ def _deduplicate(store: Store, names: Names, group: Group, row: Place) -> Step:
     steps = [_split(store, each, stays) for each in after]
     about = {"kind": mine["kind"], "similarity": mine["similarity"], "kept": kept}
     return _step(group, "duplicate", row.row_id, steps, **about)
+
+
+def _contradiction(folder: Path, names: Names, row: Place) -> Step | None:
+    """Say why a row was dropped for its prompt's other answers, and for which row; None where it was not."""
+    path = folder / "contradictions.jsonl"
+    listed = rows.read_lines(path) if path.exists() else ()
+    mine = next((c for c in listed if c["outcome"] == "dropped" and msgspec.convert(c, Place) == row), None)
+    if mine is None:
+        return None
+    kept = {"row_id": mine["stays_row_id"], "file": names.of(mine["stays_source"]), "line": mine["stays_line"]}
+    return {"reason": mine["why"], "kept": kept if mine["stays_row_id"] else None}
 
 
 def _split(store: Store, group: Group, row: Place) -> Step:

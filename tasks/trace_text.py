@@ -107,6 +107,9 @@ def _outcome(step: Found) -> str:
             return (
                 f"{step['kind']} duplicate, similarity {step['similarity']:g}, of {_place(step['kept'])}, which stays:"
             )
+        case "contradiction":
+            stays = f"; {_place(step['kept'])} stays" if step["kept"] else ""
+            return f"dropped, its prompt has another answer: {step['reason']}{stays}"
         case "kept" if step.get("stands_for"):
             gone = ", ".join(f"{_place(each)} ({each['kind']})" for each in step["stands_for"][:3])
             more = len(step["stands_for"]) - 3

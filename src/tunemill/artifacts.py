@@ -78,6 +78,12 @@ class Splits(Artifact):
     stage = "split"
 
 
+class DataPage(Artifact):
+    """page.json with what became of every row, and the page for people: report/page.md and its pictures."""
+
+    stage = "page"
+
+
 class Adapter(Artifact):
     """adapter/ with the trained weights, training.json, and the report."""
 

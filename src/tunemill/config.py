@@ -23,6 +23,7 @@ from tunemill.exporting.quantize_settings import QuantizeSettings
 from tunemill.exporting.settings import ExportSettings
 from tunemill.exporting.verify_settings import VerifySettings
 from tunemill.models.settings import ModelSettings
+from tunemill.quality.page_settings import PageSettings
 from tunemill.quality.settings import ValidateSettings
 from tunemill.quality.sizes import TaskType
 from tunemill.registry import PromoteSettings
@@ -47,6 +48,7 @@ class PipelineConfig(Section):
     validation: Annotated[ValidateSettings, Field(alias="validate")] = ValidateSettings()
     deduplicate: DeduplicateSettings = DeduplicateSettings()
     split: SplitSettings = SplitSettings()
+    page: PageSettings = PageSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     quantize: QuantizeSettings = QuantizeSettings()

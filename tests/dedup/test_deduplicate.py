@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from tests.dedup.conftest import Brute
-from tunemill.dedup import Deduplicated, contradictions, deduplicate
+from tunemill.dedup import Deduplicated, deduplicate
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Message, Row, make_row
@@ -66,16 +66,6 @@ def test_with_near_switched_off_only_equal_text_is_dropped() -> None:
     ]
     found = deduplicate(rows, DeduplicateSettings(near=False))
     assert [kept.line for kept in found.kept] == [1, 2]
-
-
-def test_another_answer_to_the_same_question_is_a_contradiction() -> None:
-    yes, no = row("Is it open?", "Yes."), row("is it OPEN", "No.", line=2)
-    assert contradictions([yes, no, row("is it open", "yes", line=3)]) == [(yes, no)]
-
-
-def test_rows_without_a_user_turn_contradict_nothing() -> None:
-    rows = [make_row([Message("assistant", text)], "a" * 64, 1) for text in ("One.", "Two.")]
-    assert contradictions(rows) == []
 
 
 def test_no_rows_are_no_duplicates() -> None:

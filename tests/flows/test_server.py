@@ -43,7 +43,7 @@ ASKED = {
     ],
 }
 FLOWS = {
-    "prepare": ["ingest", "tokenizer", "validate", "deduplicate", "split"],
+    "prepare": ["ingest", "tokenizer", "validate", "deduplicate", "split", "page"],
     "tune": ["tokenizer", "model", "train", "evaluate"],
     "release": ["tokenizer", "model", "merge", "quantize", "export", "verify"],
     "finetune": ["gate", "promote"],
@@ -234,10 +234,10 @@ def test_a_worker_completes_the_run_and_its_three_subflows(deployed: Prefect, fi
     assert first["state"] == "done"
 
 
-def test_all_fourteen_stages_are_made_once_in_order(first: dict[str, Any]) -> None:
+def test_all_fifteen_stages_are_made_once_in_order(first: dict[str, Any]) -> None:
     assert [stage["name"] for stage in first["stages"]] == list(dict.fromkeys(STAGES))
     made = [stage["name"] for stage in first["stages"] if not stage["cached"]]
-    assert len(made) == 14
+    assert len(made) == 15
     assert made == list(dict.fromkeys(STAGES))
 
 
@@ -257,6 +257,13 @@ def test_prefect_shows_the_report_with_the_verdict(deployed: Prefect, first: dic
     (artifact,) = deployed.find("artifacts", flow_runs=inside, artifacts=named)
     assert artifact["description"] == f"minimal: {first['verdict']}"
     assert "## Scores" in artifact["data"]
+
+
+def test_prefect_shows_the_data_page_with_its_pictures_in_it(deployed: Prefect, first: dict[str, Any]) -> None:
+    artifact = deployed.find("artifacts", artifacts={"key": {"any_": ["data"]}})[0]
+    assert artifact["data"].startswith("# Data: ")
+    assert artifact["data"].count("](data:image/png;base64,") >= 3
+    assert Path(first["page"]).read_text().partition("\n")[0] == artifact["data"].partition("\n")[0]
 
 
 def test_every_task_run_of_a_second_run_is_cached_but_the_look_at_the_registry(deployed: Prefect, second: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tasks.deduplicate import deduplicate
 from tasks.ingest import ingest
 from tasks.model import model, tokenizer
+from tasks.page import page
 from tasks.split import split
 from tasks.stage import Stage
 from tasks.validate import validate
@@ -23,14 +24,16 @@ from tunemill.config import PipelineConfig, load
 from tunemill.files import hash_file
 from tunemill.home import PROJECT
 from tunemill.models.sources import locate
+from tunemill.quality.page_settings import Task
 from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
     ("ingest", 1): ("8f7ee2ca80808da246f21b8cf7fd3097", "89e065af32dff0d6aaa06f2a77ee9c21"),
     ("validate", 1): ("8ccfe2d814c7ffd73773695df34fdec2", "c4c3f157942233c5547de6c9acfb1c4e"),
-    ("deduplicate", 2): ("db60e265e1611cac00236d89cf052958", "0f0547e83c9f97837fc53f373c6d5ed7"),
-    ("split", 2): ("0aeab2129c75bea12be541b7a451db07", "5e169b0c66a63c2601bf06d148ba89c1"),
+    ("deduplicate", 3): ("db60e265e1611cac00236d89cf052958", "c7d32ec0cad4cf13ca77b55e349326ef"),
+    ("split", 2): ("c7d42ca943087487f218427aa917cee8", "5e169b0c66a63c2601bf06d148ba89c1"),
+    ("page", 1): ("c5f134491950654cab5c945f771b2544", "7aeeb981db16e534561addf0ee49aae2"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }
@@ -67,13 +70,15 @@ def prepared(config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory) -
     files = [SourceFile(sha256=hash_file(p), path=str(p)) for p in expand(config.ingest.files, PROJECT)]
     found: Ran = {}
     raw, found["ingest"] = ran(store, ingest, SourceFiles(files=tuple(files)), config.ingest)
-    valid, found["validate"] = ran(store, validate, raw, small_tokenizer(store), config.validation)
+    words = small_tokenizer(store)
+    valid, found["validate"] = ran(store, validate, raw, words, config.validation)
     clean, found["deduplicate"] = ran(store, deduplicate, valid, config.deduplicate)
-    _, found["split"] = ran(store, split, clean, config.split)
+    splits, found["split"] = ran(store, split, clean, config.split)
+    _, found["page"] = ran(store, page, raw, valid, words, clean, splits, config.page, Task(type=config.task_type))
     return found
 
 
-@pytest.mark.parametrize("name", ["ingest", "validate", "deduplicate", "split"])
+@pytest.mark.parametrize("name", ["ingest", "validate", "deduplicate", "split", "page"])
 def test_a_data_stage_puts_out_what_its_version_stands_for(prepared: Ran, name: str) -> None:
     require_golden(name, *prepared[name])
 

@@ -27,6 +27,7 @@ def summary(gate: str, **changes: Any) -> dict[str, Any]:
         "reasons": [] if gate == "PROMOTE" else [REASON],
         "text": f"# {gate}: on 32 test rows\n\n- {REASON}\n",
         "stages": [{"name": "export", "key": "e" * 32}],
+        "page": f"{PROJECT}/.tunemill/store/page/{'d' * 32}/report/page.md",
         "report": f"{PROJECT}/.tunemill/store/evaluate/{'a' * 32}/report/report.md",
         "exports": {"gguf": f"{folder}/gguf", "adapter": "/elsewhere/adapter"},
         "serve": [f"ollama create oak -f {folder}/gguf/Modelfile"],
@@ -118,7 +119,8 @@ def test_the_end_says_the_verdict_why_where_and_what_next(
         [] if gate == "PROMOTE" else [f"    {REASON.rstrip()}"]
     )
     folder = f".tunemill/store/export/{'e' * 32}/gguf"
-    assert lines[-5 - 2 - len(last) : -2 - len(last)] == [
+    assert lines[-6 - 2 - len(last) : -2 - len(last)] == [
+        f"  data page   .tunemill/store/page/{'d' * 32}/report/page.md",
         f"  report      .tunemill/store/evaluate/{'a' * 32}/report/report.md",
         f"  gguf        {folder}",
         "  adapter     /elsewhere/adapter",
@@ -153,7 +155,7 @@ def test_a_run_is_summed_up_by_these_keys_and_each_stage_stands_once(chain: Chai
         for artifact, cached in ((chain.splits, False), (chain.exported, True), (chain.splits, True)):
             run.ended(StageRecord.of(artifact, cached, 1.5))
         found = conclude(chain.exported, chain.verification, chain.decision)
-    asked = {"verdict", "stages", "report", "exports", "mlflow_run"}
+    asked = {"verdict", "stages", "page", "report", "exports", "mlflow_run"}
     assert set(found) - asked == {"gate", "reasons", "serve", "run", "warnings", "verification", "text"}
     assert asked <= set(found)
     of = {"key": chain.splits.key, "cached": False, "seconds": 1.5, "counts": chain.splits.counts}

@@ -7,13 +7,17 @@ from typing import Any
 import orjson
 import pytest
 
+from tasks.deduplicate import deduplicate
 from tasks.trace import trace
 from tasks.trace_text import shown
 from tests.stages.conftest import Chain, letter
 from tunemill import rows
+from tunemill.artifacts import ValidDataset
+from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import ConfigError, ModelError
 from tunemill.exporting import gguf
 from tunemill.home import Home
+from tunemill.store import Store
 
 STORY = ["ingest", "validate", "deduplicate", "split", "train", "export"]
 
@@ -184,6 +188,18 @@ def test_a_near_duplicate_says_how_near_it_is(chain: Chain) -> None:
     assert (step["kind"], step["kept"]["line"]) == ("near", 2)
     assert 0.7 <= step["similarity"] < 1
     assert f"near duplicate, similarity {step['similarity']:g}, of " in shown(trace("letters.jsonl:6"))
+
+
+def test_a_row_whose_prompt_has_a_newer_answer_says_which_row_stays(copied: Home) -> None:
+    store = Store(copied.store)
+    (valid,) = store.manifests("validate")
+    deduplicate.run(store, valid.artifact(ValidDataset), DeduplicateSettings(contradictions="newest"))
+    found = trace("letters.jsonl:2")
+    (step,) = steps(found, stage="deduplicate", outcome="contradiction")
+    assert (step["kept"]["line"], step["next"]) == (6, [])
+    told = shown(found)
+    assert "dropped, its prompt has another answer: not the answer of the newest row (no row has a time" in told
+    assert "letters.jsonl:6 stays" in told
 
 
 def test_a_row_whose_white_space_was_tidied_is_found_by_either_of_its_ids(chain: Chain) -> None:

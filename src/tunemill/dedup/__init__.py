@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from tunemill.dedup.clusters import clusters
+from tunemill.dedup.contradictions import Contradicting, contradicting, judge, listed
 from tunemill.dedup.settings import DeduplicateSettings
-from tunemill.dedup.text import conversation_text, normalise, prompt_text
+from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Row
 
 
@@ -28,39 +29,42 @@ class Duplicate(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Deduplicated:
-    """Every row that came in, kept or named as a duplicate."""
+    """Every row that came in: kept, named as a duplicate, or dropped because its prompt has another answer."""
 
     kept: list[Row]
     """From old to new."""
     duplicates: list[Duplicate]
-    contradictions: list[tuple[Row, Row]]
-    """Kept rows that ask the same and answer otherwise."""
+    contradictions: list[Contradicting]
+    """Every row whose prompt has more than one answer, prompt by prompt, whatever became of it."""
+
+    @property
+    def dropped(self) -> int:
+        """Rows that the rule on contradictions took out."""
+        return sum(one.outcome == "dropped" for one in self.contradictions)
 
 
 def deduplicate(rows: Sequence[Row], settings: DeduplicateSettings) -> Deduplicated:
-    """Keep the oldest row of every cluster; the order in which rows come changes nothing."""
+    """Keep the oldest row of every cluster; the order in which rows come changes nothing.
+
+    Clusters are made of all rows, whatever the rule on contradictions drops; then the oldest that is left stays.
+    """
     ordered = sorted(rows, key=lambda row: (row.place, row.row_id))
     texts = [normalise(conversation_text(row)) for row in ordered]
-    labels = clusters(texts, settings.threshold, settings.shingle, near=settings.near)
-    kept = [row for i, row in enumerate(ordered) if labels[i] == i]
-    duplicates = [
-        _duplicate(row, texts[i], ordered[label], texts[label], settings.shingle)
-        for i, (row, label) in enumerate(zip(ordered, labels, strict=True))
-        if label != i
-    ]
-    return Deduplicated(kept, duplicates, contradictions(kept))
-
-
-def contradictions(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Pair each row with the oldest one that asks the same and answers otherwise."""
-    first: dict[str, Row] = {}
-    found = []
-    for row in rows:
-        prompt = normalise(prompt_text(row))
-        older = first.setdefault(prompt, row)
-        if prompt and normalise(older.answer) != normalise(row.answer):
-            found.append((older, row))
-    return found
+    labels = clusters(texts, settings.threshold, settings.shingle, near=settings.near).tolist()
+    prompts = [(places, judge(ordered, places, settings.contradictions)) for places in contradicting(ordered)]
+    dropped = {i for _, verdict in prompts for i in verdict.dropped}
+    heads: dict[int, int] = {}
+    for i, label in enumerate(labels):
+        if i not in dropped:
+            heads.setdefault(label, i)
+    instead = {i: heads[label] for i, label in enumerate(labels) if i not in dropped and heads[label] != i}
+    return Deduplicated(
+        kept=[ordered[i] for i in sorted(heads.values())],
+        duplicates=[
+            _duplicate(ordered[i], texts[i], ordered[k], texts[k], settings.shingle) for i, k in instead.items()
+        ],
+        contradictions=[one for places, verdict in prompts for one in listed(ordered, places, verdict, instead)],
+    )
 
 
 def jaccard(left: str, right: str, shingle: int) -> float:

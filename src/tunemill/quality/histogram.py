@@ -21,7 +21,14 @@ class Limit(NamedTuple):
         return self.value + self.is_maximum
 
 
-def draw(path: Path, unit: str, kept: Sequence[int], rejected: Sequence[int], limits: Sequence[Limit]) -> None:
+def draw(
+    path: Path,
+    unit: str,
+    kept: Sequence[int],
+    rejected: Sequence[int],
+    limits: Sequence[Limit],
+    names: tuple[str, str] = ("kept", "rejected"),
+) -> None:
     """Write a PNG of both groups, stacked; the axis is logarithmic where the longest is more than 50 times a
     short one (the 5th percentile).
 
@@ -37,7 +44,10 @@ def draw(path: Path, unit: str, kept: Sequence[int], rejected: Sequence[int], li
     highest = max(lengths)
     drawn = [limit for limit in limits if limit.value <= 4 * max(highest, 1)]
     edges, logarithmic = _edges(lengths, [limit.line for limit in drawn])
-    groups = [(kept, _KEPT, f"kept ({len(kept):,})"), (rejected, _REJECTED, f"rejected ({len(rejected):,})")]
+    groups = [
+        (kept, _KEPT, f"{names[0]} ({len(kept):,})"),
+        (rejected, _REJECTED, f"{names[1]} ({len(rejected):,})"),
+    ]
     shown = [group for group in groups if group[0]]
     if shown:
         # A logarithmic axis has no 0; empty texts stand in its first bar.

@@ -1,17 +1,16 @@
 """Write what validation found for a person: counts first, then the rules, the reasons, the lengths and a few rows."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunemill.quality.histogram import Limit, draw
 from tunemill.quality.limits import ExpectationFact, Validated, first, place
+from tunemill.quality.markdown import cell, fenced
 from tunemill.rows import Row
 
 EXAMPLES = 3
 """Kept rows that are shown: the oldest, the middle and the newest, so that nobody picked them."""
-_LONGEST = 1500
 
 
 def write_report(validated: Validated, folder: Path, file_names: Mapping[str, str] | None = None) -> None:
@@ -63,7 +62,7 @@ def _report(validated: Validated, file_names: Mapping[str, str]) -> str:
 def _rules(facts: Sequence[ExpectationFact]) -> str:
     lines = ["| rule | expectation | rows checked | outcome |", "|---|---|--:|---|"]
     for fact in facts:
-        lines.append(f"| {_cell(fact.name)} | `{fact.type}` | {fact.checked:,} | {_cell(_outcome(fact))} |")
+        lines.append(f"| {cell(fact.name)} | `{fact.type}` | {fact.checked:,} | {cell(_outcome(fact))} |")
     return "\n".join(lines)
 
 
@@ -81,7 +80,7 @@ def _reasons(validated: Validated, file_names: Mapping[str, str]) -> str:
     lines = ["| rows | reason | for example | there |", "|--:|---|---|---|"]
     for reason, count in Counter(one.reason for one in validated.rejected).most_common():
         example = first(validated.rejected, reason)
-        lines.append(f"| {count:,} | {_cell(reason)} | {_cell(place(example, file_names))} | {_cell(example.detail)} |")
+        lines.append(f"| {count:,} | {cell(reason)} | {cell(place(example, file_names))} | {cell(example.detail)} |")
     return "\n".join(lines)
 
 
@@ -107,19 +106,5 @@ def _spread(rows: Sequence[Row]) -> list[Row]:
 
 
 def _example(row: Row, file_names: Mapping[str, str]) -> str:
-    turns = [f"**{turn.role}**\n\n{_fenced(turn.content)}" for turn in row.messages]
-    return "\n\n".join([f"### `{row.row_id[:12]}` from {_cell(place(row, file_names))}", *turns])
-
-
-def _fenced(text: str) -> str:
-    """Show text as it is: the fence is longer than any run of backticks in it."""
-    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n... {len(text) - _LONGEST:,} characters more"
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", shown))])
-    return f"{fence}text\n{shown}\n{fence}"
-
-
-def _cell(text: str) -> str:
-    """Keep a value inside its table cell: no line break, no bar, no markup of its own, at most 160 characters."""
-    line = " ".join(text.split())
-    line = line if len(line) <= 160 else line[:159] + "…"
-    return line.replace("|", "\\|").replace("<", "&lt;")
+    turns = [f"**{turn.role}**\n\n{fenced(turn.content)}" for turn in row.messages]
+    return "\n\n".join([f"### `{row.row_id[:12]}` from {cell(place(row, file_names))}", *turns])

@@ -1,0 +1,53 @@
+"""Gather the data page's facts from what the four data stages have sealed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tunemill.quality.funnel import SIDES, Funnel, Left, Loss, funnel, losses
+from tunemill.quality.page_rows import Contradicted, Copied, Side, lines, sources_of
+
+Folders = Mapping[str, Path]
+"""Stage → its folder."""
+Sides = Mapping[str, Side]
+EXACT, NEAR = "exact duplicate of an older row", "near-duplicate of an older row"
+CONTRADICTS = "its prompt has another answer"
+
+
+def funnel_of(
+    folders: Folders, rows: Mapping[str, int], sides: Sides, dropped: Sequence[Copied], answers: Sequence[Contradicted]
+) -> Funnel:
+    """Follow the rows; `rows` tells how many of them each stage let through."""
+    rejected = {
+        stage: losses(stage, lines(folders[stage] / "rejected.jsonl", Left)) for stage in ("ingest", "validate")
+    }
+    gone = [Left(each.source, each.line, EXACT if each.kind == "exact" else NEAR) for each in dropped]
+    gone += [Left(each.source, each.line, CONTRADICTS) for each in answers if each.outcome == "dropped"]
+    not_dealt = rows["deduplicate"] - sum(side.rows for side in sides.values())
+    left_out = {
+        **rejected,
+        "deduplicate": losses("deduplicate", gone),
+        "split": [Loss("split", "left out by the split", not_dealt, None)] if not_dealt > 0 else [],
+    }
+    read = rows["ingest"] + sum(loss.rows for loss in rejected["ingest"])
+    return funnel(read, left_out, {name: side.rows for name, side in sides.items()})
+
+
+def files_of(
+    folders: Folders, sides: Sides, dropped: Sequence[Copied], answers: Sequence[Contradicted]
+) -> dict[str, dict[str, int]]:
+    """Count the rows of each source file: read, left out by each stage, and on each side."""
+    unread, invalid = (
+        Counter(each.source for each in lines(folders[stage] / "rejected.jsonl", Left))
+        for stage in ("ingest", "validate")
+    )
+    read = sources_of(folders["ingest"] / "rows.parquet") + unread
+    columns = {
+        "read": read,
+        "not read": unread,
+        "invalid": invalid,
+        "copies": Counter(each.source for each in dropped),
+        "contradicting": Counter(each.source for each in answers if each.outcome == "dropped"),
+        **{name: sides[name].sources for name in SIDES},
+    }
+    return {source: {name: counts[source] for name, counts in columns.items()} for source in sorted(read)}

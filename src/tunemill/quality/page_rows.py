@@ -1,0 +1,140 @@
+"""Read from files of rows only what the data page needs, batch by batch: a million rows are never held at once."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from tunemill.quality.balance import Tally
+from tunemill.quality.funnel import Place
+from tunemill.rows import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+Named = tuple[str, Place]
+"""A row by its id and where it was read."""
+BATCH = 8_192
+SAMPLE = 2_000
+"""Rows that are tokenised at most: about a second."""
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """A dropped duplicate, as deduplicate has listed it."""
+
+    row_id: str
+    source: str
+    line: int
+    kept_row_id: str
+    kept_source: str
+    kept_line: int
+    similarity: float
+    kind: str
+
+    @property
+    def places(self) -> tuple[Named, Named]:
+        """The row that stays, and this one: id and place."""
+        stays = self.kept_row_id, Place(self.kept_source, self.kept_line)
+        return stays, (self.row_id, Place(self.source, self.line))
+
+
+class Contradicted(msgspec.Struct, frozen=True):
+    """A row whose prompt has more than one answer, as deduplicate has listed it."""
+
+    prompt_id: str
+    source: str
+    line: int
+    time: str | None
+    prompt: str
+    answer: str
+    outcome: str
+
+
+class Side(NamedTuple):
+    """What was read of one side."""
+
+    rows: int
+    sources: Counter[str]
+    """Rows by the digest of their file."""
+    sample: list[Row]
+    """Every row, or 2,000 of them at equal distances, the first and the last among them."""
+
+
+def lines(path: Path, kind: type[T]) -> Iterator[T]:
+    """Yield what a file of JSON lines holds of `kind`; its other fields are passed over."""
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for line in file:
+            yield decoder.decode(line)
+
+
+def read_side(path: Path, side: str, tally: Tally) -> Side:
+    """Count the sources and the answers of a side in one pass, and take its sample along."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = pq.read_metadata(path).num_rows
+    wanted, start = _spread(count, SAMPLE), 0
+    sources: Counter[str] = Counter()
+    sample: list[Row] = []
+    for batch in _batches(path):
+        sources.update(_counted(batch.column("source")))
+        for answer, rows in _counted(_last_turns(batch)).items():
+            tally.add(side, answer, rows)
+        here = [place - start for place in wanted if start <= place < start + batch.num_rows]
+        sample += msgspec.convert(batch.take(pa.array(here, pa.int64())).to_pylist(), list[Row])
+        start += batch.num_rows
+    return Side(count, sources, sample)
+
+
+def sources_of(path: Path) -> Counter[str]:
+    """Count the rows of a file by the digest of the file that they were read from."""
+    import pyarrow.parquet as pq
+
+    return _counted(pq.read_table(path, columns=["source"]).column("source"))
+
+
+def rows_at(path: Path, wanted: Sequence[Named]) -> dict[Named, Row]:
+    """Find rows by id and place, whatever their order; what is not there is left out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: dict[Named, Row] = {}
+    asked, ids = set(wanted), pa.array(sorted({row_id for row_id, _ in wanted}), pa.string())
+    for batch in _batches(path) if wanted else ():
+        these = batch.filter(pc.is_in(batch.column("row_id"), ids))
+        for row in msgspec.convert(these.to_pylist(), list[Row]):
+            key = (row.row_id, Place(row.source, row.line))
+            if key in asked:
+                found.setdefault(key, row)
+        if len(found) == len(asked):
+            break
+    return found
+
+
+def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BATCH)
+
+
+def _last_turns(batch: "pa.RecordBatch") -> "pa.Array":
+    """Give the text of each row's last turn, which validate has made sure is the answer."""
+    turns = batch.column("messages")
+    ends = turns.offsets[1:].to_numpy() - 1
+    return turns.values.field("content").take(ends)
+
+
+def _counted(values: "pa.Array | pa.ChunkedArray") -> Counter[str]:
+    return Counter({each["values"]: each["counts"] for each in values.value_counts().to_pylist()})
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Give up to `most` places among `count`, at equal distances, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(step * (count - 1) / (most - 1)) for step in range(most)]
