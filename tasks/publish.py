@@ -16,7 +16,7 @@ from tasks.killed import records
 from tasks.run import Run
 from tasks.train import points
 from tunemill import rows
-from tunemill.artifacts import Artifact, Decision, Evaluation, Verification
+from tunemill.artifacts import Artifact, DataPage, Decision, Evaluation, Verification
 from tunemill.home import PROJECT, Home
 from tunemill.store import MANIFEST, Manifest, Store
 from tunemill.tracking import NOTE_TAG, Tracking, address
@@ -93,11 +93,21 @@ def _tell(tracking: Tracking, run: Run, store: Store, chain: dict[str, Manifest]
     for stage, manifest in chain.items():
         folder = store.folder(stage, manifest.key)
         tracking.files([folder / name for name in manifest.files if _for_people(name)] + [folder / MANIFEST], stage)
+    _data_page(tracking, run, store)
     scores = {(arm, name): interval["value"] for arm, name, interval in _intervals(summary)}
     tracking.metrics([(f"test/{arm}/{name}", value, 0) for (arm, name), value in scores.items() if arm != "tuned"])
     model = _model(tracking, run, store, chain["train"])
     tuned = {f"test/{arm}/{name}": value for (arm, name), value in scores.items() if arm == "tuned"}
     tracking.scores(model, tuned, "test", chain["split"].files["test.parquet"].sha256)
+
+
+def _data_page(tracking: Tracking, run: Run, store: Store) -> None:
+    """Add the page of this run's data, which nothing that was trained is made from."""
+    key = next((record.key for record in run.stages if record.name == DataPage.stage), None)
+    if key and (manifest := store.manifest(DataPage.stage, key)):
+        folder = store.folder(DataPage.stage, key)
+        names = [name for name in manifest.files if _for_people(name)]
+        tracking.files([folder / name for name in (*names, "page.json", MANIFEST)], DataPage.stage)
 
 
 def _model(tracking: Tracking, run: Run, store: Store, trained: Manifest) -> str:
