@@ -27,10 +27,10 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 1): ("8f7ee2ca80808da246f21b8cf7fd3097", "89e065af32dff0d6aaa06f2a77ee9c21"),
-    ("validate", 1): ("8ccfe2d814c7ffd73773695df34fdec2", "c4c3f157942233c5547de6c9acfb1c4e"),
-    ("deduplicate", 2): ("db60e265e1611cac00236d89cf052958", "0f0547e83c9f97837fc53f373c6d5ed7"),
-    ("split", 2): ("0aeab2129c75bea12be541b7a451db07", "5e169b0c66a63c2601bf06d148ba89c1"),
+    ("ingest", 2): ("8f7ee2ca80808da246f21b8cf7fd3097", "df985e98bcb917f53605115060e2b507"),
+    ("validate", 2): ("71ca0311348b684970da4a4cf70026b4", "d6137b624bd2325ae2c11f1e94f9ad53"),
+    ("deduplicate", 3): ("282841477ff9cd37e60d27b13293a573", "2ab9d3a53eada620768908c803fddd49"),
+    ("split", 3): ("b9be649e271e58ea5e240f93f98ab1d1", "0301eef808cee361ddcaa8d96fbe9afa"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }
