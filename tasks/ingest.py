@@ -17,6 +17,7 @@ from tunemill.home import PROJECT, Home
 from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import expand, read
 from tunemill.sources.closed import still_open
+from tunemill.sources.mlflow_traces import snapshot
 from tunemill.sources.settings import IngestSettings
 from tunemill.sources.streams import FileCounts
 from tunemill.store import Work
@@ -25,12 +26,16 @@ from tunemill.store import Work
 def closed_files(settings: IngestSettings) -> SourceFiles:
     """Find tonight's files and what they hold; their names go to a side table that is only ever added to.
 
+    Traces are written to files of this home first.
+
     Raises:
-        DataError: every file that was found may still be written.
+        DataError: every file that was found may still be written, or MLflow does not give the traces.
     """
     home = Home.find()
     digest = FileDigests(home.root / "digests.json")
-    found = [SourceFile(sha256=digest(path), path=str(path)) for path in _closed(settings)]
+    paths = _closed(settings) if settings.files else []
+    paths += snapshot(settings.traces, settings.where, home) if settings.traces else []
+    found = [SourceFile(sha256=digest(path), path=str(path)) for path in paths]
     digest.save()
     remember(found, home.root / "sources.jsonl")
     return SourceFiles(files=tuple(sorted(found, key=lambda file: file.sha256)))

@@ -15,6 +15,11 @@ def test_one_string_is_a_list_of_one_file():
     assert IngestSettings(files="a.jsonl").files == ("a.jsonl",)
 
 
+def test_traces_alone_are_a_source_and_no_decision():
+    settings = IngestSettings(traces={"experiment": "shop"})
+    assert settings.files == () and "traces" not in settings.decisions()
+
+
 def test_renaming_the_files_changes_no_decision():
     assert IngestSettings(files="a.jsonl").decisions() == IngestSettings(files=["b.jsonl", "c"]).decisions()
 
@@ -44,6 +49,7 @@ def test_mapping_another_column_changes_a_decision():
 BAD = {
     "no file": {"files": []},
     "an empty name": {"files": ""},
+    "traces of no experiment": {"traces": {"filter": "x"}},
     "no files": {},
     "an unknown format": {"files": "a", "format": "xml"},
     "a share over 1": {"files": "a", "max_rejected": 1.01},
@@ -82,10 +88,10 @@ def test_an_unknown_format_is_answered_with_the_4_that_are_known():
         IngestSettings(files="a", format="xml")
 
 
-def test_the_schema_describes_all_10_fields_and_both_forms_of_files():
+def test_the_schema_describes_all_11_fields_and_both_forms_of_files():
     fields = IngestSettings.model_json_schema()["properties"]
     assert [name for name, field in fields.items() if "description" in field] == [
-        "files", "closed", "format", "map", "system", "where", "thumbs_down", "answer_rules", "max_rejected",
+        "files", "traces", "closed", "format", "map", "system", "where", "thumbs_down", "answer_rules", "max_rejected",
         "max_line_bytes",
     ]  # fmt: skip
     assert [form["type"] for form in fields["files"]["anyOf"]] == ["string", "array"]

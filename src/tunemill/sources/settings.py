@@ -8,6 +8,7 @@ from tunemill.section import PLACE, Section
 from tunemill.sources import FORMATS
 from tunemill.sources.answer_rules import AnswerRule
 from tunemill.sources.closed import Closed
+from tunemill.sources.mlflow_traces import TraceSettings
 from tunemill.sources.where import Where
 
 
@@ -77,9 +78,11 @@ class IngestSettings(Section):
     files: Annotated[
         tuple[Name, ...],
         BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-        Field(min_length=1, json_schema_extra=PLACE),
-    ]
+        Field(json_schema_extra=PLACE),
+    ] = ()
     """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain, gzip or zstandard."""
+    traces: Annotated[TraceSettings | None, Field(json_schema_extra=PLACE)] = None
+    """Traces of a model in production, read beside the files."""
     closed: Annotated[Closed, Field(json_schema_extra=PLACE)] = Closed()
     """Which files of a folder or glob are still being written, and so are not read."""
     format: Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": ["auto", *FORMATS]})] = "auto"
@@ -108,3 +111,9 @@ class IngestSettings(Section):
     A longer one is rejected without being held in memory; in CSV it ends the reading of the file, since where the next
     record begins cannot be known.
     """
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "IngestSettings":
+        if not self.files and self.traces is None:
+            raise ValueError("names no source; set `files` or `traces`")
+        return self
