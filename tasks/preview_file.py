@@ -10,12 +10,13 @@ import msgspec
 
 from tasks.suggest_map import suggest, unknown_columns
 from tunemill.errors import DataError
-from tunemill.rows import Rejected, Row
+from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import FORMATS, detect, read
 from tunemill.sources.estimate import estimate
 from tunemill.sources.reasons import CutShort
-from tunemill.sources.records import KNOWN_KEYS, SHAPES
+from tunemill.sources.records import KNOWN_KEYS
 from tunemill.sources.settings import ColumnMap, IngestSettings
+from tunemill.sources.shapes import SHAPES
 from tunemill.sources.streams import FileCounts, chunks
 
 Record = dict[str, Any]
@@ -149,7 +150,7 @@ def _outcomes(path: Path, settings: IngestSettings, facts: FileFacts) -> list[Ro
     counts = FileCounts()
     reader = read(path, facts.file, settings, counts)
     try:
-        found += islice(reader, facts.read)
+        found += (outcome for outcome in islice(reader, facts.read) if not isinstance(outcome, PassedOver))
         facts.whole = next(reader, None) is None
     except DataError as error:
         facts.stops = str(error)

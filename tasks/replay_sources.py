@@ -12,7 +12,7 @@ import orjson
 from tasks.trace_names import Names
 from tunemill.files import FileDigests
 from tunemill.home import Home
-from tunemill.rows import Rejected, Row
+from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import FORMATS, detect, read
 from tunemill.sources.reasons import CutShort, Fault
 from tunemill.sources.settings import IngestSettings
@@ -91,8 +91,9 @@ def check(records: list[bytes], settings: IngestSettings) -> Iterator[list[Row |
         path = Path(folder) / "records.jsonl"
         path.write_bytes(b"".join(record + b"\n" for record in records))
         found: dict[int, list[Row | Rejected]] = {}
-        for outcome in read(path, "replayed", settings.model_copy(update={"format": "jsonl"})):
-            found.setdefault(outcome.line, []).append(outcome)
+        for outcome in read(path, "replayed", settings.model_copy(update={"format": "jsonl", "where": None})):
+            if not isinstance(outcome, PassedOver):  # none is, without `where`
+                found.setdefault(outcome.line, []).append(outcome)
     for number in range(1, len(records) + 1):
         yield found.get(number, [])
 
@@ -100,10 +101,10 @@ def check(records: list[bytes], settings: IngestSettings) -> Iterator[list[Row |
 def _records(path: Path, digest: str, wanted: set[int], settings: IngestSettings) -> dict[int, list[Row | Rejected]]:
     there: dict[int, list[Row | Rejected]] = {}
     last = max(wanted, default=0)
-    for outcome in read(path, digest, settings):
+    for outcome in read(path, digest, settings.model_copy(update={"where": None})):
         if outcome.line > last:
             break
-        if outcome.line in wanted:
+        if outcome.line in wanted and not isinstance(outcome, PassedOver):
             there.setdefault(outcome.line, []).append(outcome)
     return there
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunemill.sources.records import KNOWN_KEYS, SHAPES
+from tunemill.sources.records import KNOWN_KEYS
+from tunemill.sources.shapes import SHAPES
 
 NAMES: dict[str, tuple[str, ...]] = {
     "prompt": (

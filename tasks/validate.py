@@ -13,7 +13,7 @@ from tunemill.quality.settings import ValidateSettings
 from tunemill.store import Work
 
 
-@stage(makes=ValidDataset, version=1, engines=("great_expectations", "tokenizers"))
+@stage(makes=ValidDataset, version=2, engines=("great_expectations", "tokenizers"))
 def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: ValidateSettings) -> ValidDataset:
     """Run the Great Expectations suite over every row and write what a person wants to see of it."""
     chat = Chat(work.open(tokenizer))

@@ -55,7 +55,7 @@ class BaseWeights(Artifact):
 
 
 class RawDataset(Artifact):
-    """rows.parquet as read, and rejected.jsonl."""
+    """rows.parquet as read, rejected.jsonl, passed_over.parquet, and disliked.parquet where `thumbs_down: keep`."""
 
     stage = "ingest"
 

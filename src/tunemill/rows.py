@@ -4,7 +4,7 @@ A row knows the digest of its source file and its line there, never the file's n
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,7 +26,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One conversation with its origin; `row_id` depends on the messages alone."""
+    """One conversation with its origin; `row_id` depends on what was said and how it was judged, not on the origin."""
 
     row_id: str
     source: str
@@ -38,6 +38,10 @@ class Row(msgspec.Struct, frozen=True):
     user: str | None = None
     time: str | None = None
     """ISO 8601, as the log gave it; orders rows from old to new."""
+    rejected: tuple[Message, ...] | None = None
+    """Of a preference pair, the turns that a person liked less than the last answer; they are never trained."""
+    liked: bool | None = None
+    """What a person said of the answer: thumbs up, thumbs down, or nothing."""
 
     @property
     def place(self) -> tuple[str, str, int]:
@@ -67,16 +71,45 @@ class Rejected(msgspec.Struct, frozen=True):
     """The record as it was read, cut to 2,000 characters."""
 
 
-def content_id(messages: Iterable[Message]) -> str:
-    """Hash the messages, so that the same conversation has the same id in every file: 32 hex digits."""
-    parts = orjson.dumps([[m.role, m.content] for m in messages])
-    return hashlib.sha256(parts).hexdigest()[:32]
+class PassedOver(msgspec.Struct, frozen=True):
+    """One record that a filter of the configuration leaves out; nothing is wrong with it."""
+
+    source: str
+    line: int
+    reason: str
+    detail: str = ""
 
 
-def make_row(messages: Iterable[Message], source: str, line: int, **known: str | None) -> Row:
+def content_id(
+    messages: Iterable[Message], rejected: Iterable[Message] | None = None, liked: bool | None = None
+) -> str:
+    """Hash what a row says, so that the same conversation has the same id in every file: 32 hex digits.
+
+    A judgement makes another row of the same conversation; without one the id depends on the messages alone.
+    """
+    said: Any = [[m.role, m.content] for m in messages]
+    if rejected is not None or liked is not None:
+        said = [said, None if rejected is None else [[m.role, m.content] for m in rejected], liked]
+    return hashlib.sha256(orjson.dumps(said)).hexdigest()[:32]
+
+
+def make_row(
+    messages: Iterable[Message],
+    source: str,
+    line: int,
+    *,
+    rejected: tuple[Message, ...] | None = None,
+    liked: bool | None = None,
+    **known: str | None,
+) -> Row:
     """Build a row and its content id; `known` may hold conversation, user and time."""
     turns = tuple(messages)
-    return Row(content_id(turns), source, line, turns, **known)
+    return Row(content_id(turns, rejected, liked), source, line, turns, rejected=rejected, liked=liked, **known)
+
+
+def with_messages(row: Row, messages: tuple[Message, ...]) -> Row:
+    """Give a row other messages and the id that follows from them; its origin and its judgement stay."""
+    return msgspec.structs.replace(row, row_id=content_id(messages, row.rejected, row.liked), messages=messages)
 
 
 def schema() -> "pa.Schema":
@@ -93,6 +126,8 @@ def schema() -> "pa.Schema":
             ("conversation", pa.string()),
             ("user", pa.string()),
             ("time", pa.string()),
+            ("rejected", pa.list_(message)),
+            ("liked", pa.bool_()),
         ]
     )
 
@@ -112,6 +147,18 @@ def read(path: Path) -> list[Row]:
     import pyarrow.parquet as pq
 
     return msgspec.convert(pq.read_table(path).to_pylist(), list[Row])
+
+
+def write_passed(path: Path, records: Sequence[PassedOver]) -> int:
+    """Write records that a filter left out as parquet, since most of a log may be; return how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ("source", "line", "reason", "detail")
+    columns = {name: [getattr(record, name) for record in records] for name in names}
+    kinds = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
+    pq.write_table(pa.table(columns, schema=kinds), path, compression="zstd")
+    return len(records)
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunemill.rows import Rejected, Row
+from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import FileCounts, read
 from tunemill.sources.settings import IngestSettings
 
@@ -21,6 +21,11 @@ class Reading:
         self.all = list(read(path, DIGEST, settings, self.counts))
         self.rows = [found for found in self.all if isinstance(found, Row)]
         self.rejected = [found for found in self.all if isinstance(found, Rejected)]
+
+    @property
+    def passed(self) -> list[tuple[int, str]]:
+        """Line and reason of each record that a filter left out."""
+        return [(found.line, found.reason) for found in self.all if isinstance(found, PassedOver)]
 
     @property
     def reasons(self) -> list[tuple[int, str]]:

@@ -143,7 +143,7 @@ def test_a_mapped_column_that_the_header_lacks_stops_with_the_names_of_both(read
 def test_without_a_map_each_record_of_an_unknown_header_says_which_columns_it_found(reading):
     got = reading("a.csv", b"text,category\n1,2\n")
     assert got.reasons == [(2, "no known shape")]
-    assert got.rejected[0].detail.startswith("found text, category; known are messages; instruction + output; ")
+    assert got.rejected[0].detail.startswith("found text, category; known are chosen + rejected; ")
 
 
 def test_500_records_written_by_the_csv_module_come_back_as_they_were(reading):

@@ -38,6 +38,25 @@ def test_a_folder_gives_the_4_files_of_known_endings_at_any_depth(root):
     assert names("logs", root) == ["logs/a.jsonl", "logs/b.jsonl", "logs/c.csv.gz", "logs/deep/d.json"]
 
 
+def test_a_folder_gives_rotated_and_zstandard_files_too(root):
+    for name in (
+        "app.jsonl.1",
+        "app.jsonl.2.gz",
+        "app.csv-20260131",
+        "app.jsonl.2026-01-31.zst",
+        "v1.2",
+        "a.jsonl.bak",
+    ):
+        (root / "rotated" / name).parent.mkdir(exist_ok=True)
+        (root / "rotated" / name).touch()
+    assert names("rotated", root) == [
+        "rotated/app.csv-20260131",
+        "rotated/app.jsonl.1",
+        "rotated/app.jsonl.2.gz",
+        "rotated/app.jsonl.2026-01-31.zst",
+    ]
+
+
 def test_two_stars_go_through_folders(root):
     assert names("**/*.json", root) == ["logs/deep/d.json"]
 

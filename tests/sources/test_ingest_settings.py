@@ -1,18 +1,44 @@
 """What can be set about reading, and what enters a key."""
 
+import datetime
+
 import pytest
 from pydantic import ValidationError
 
 from tunemill.sources import FORMATS
 from tunemill.sources.settings import IngestSettings
 
+RULE = {"matches": "x", "reason": "has an x"}
+
 
 def test_one_string_is_a_list_of_one_file():
     assert IngestSettings(files="a.jsonl").files == ("a.jsonl",)
 
 
+def test_traces_alone_are_a_source_and_no_decision():
+    settings = IngestSettings(traces={"experiment": "shop"})
+    assert settings.files == () and "traces" not in settings.decisions()
+
+
 def test_renaming_the_files_changes_no_decision():
     assert IngestSettings(files="a.jsonl").decisions() == IngestSettings(files=["b.jsonl", "c"]).decisions()
+
+
+def test_another_rule_for_closed_files_changes_no_decision():
+    open_day = IngestSettings(files="a", closed={"seconds": 60, "marker": ".done"})
+    assert open_day.decisions() == IngestSettings(files="a").decisions()
+
+
+def test_a_filter_a_rule_and_what_becomes_of_a_thumb_are_decisions():
+    settings = IngestSettings(files="a", where={"model": "m"}, thumbs_down="keep", answer_rules=[RULE])
+    decided = settings.decisions()
+    assert (decided["where"]["model"], decided["thumbs_down"]) == (["m"], "keep")
+    assert decided["answer_rules"][0]["matches"] == "x"
+
+
+def test_a_bare_date_of_yaml_is_the_first_moment_of_that_day_in_utc():
+    where = IngestSettings(files="a", where={"since": datetime.date(2026, 1, 31)}).where
+    assert where and where.since == "2026-01-31T00:00:00+00:00"
 
 
 def test_mapping_another_column_changes_a_decision():
@@ -23,6 +49,7 @@ def test_mapping_another_column_changes_a_decision():
 BAD = {
     "no file": {"files": []},
     "an empty name": {"files": ""},
+    "traces of no experiment": {"traces": {"filter": "x"}},
     "no files": {},
     "an unknown format": {"files": "a", "format": "xml"},
     "a share over 1": {"files": "a", "max_rejected": 1.01},
@@ -31,6 +58,16 @@ BAD = {
     "a prompt without answer": {"files": "a", "map": {"prompt": "q"}},
     "an input without prompt": {"files": "a", "map": {"input": "q", "user": "u"}},
     "an empty map": {"files": "a", "map": {}},
+    "a time that is none": {"files": "a", "where": {"since": "yesterday"}},
+    "an end before the beginning": {"files": "a", "where": {"since": "2026-01-02", "before": "2026-01-01"}},
+    "a filter for no model": {"files": "a", "where": {"model": []}},
+    "a thumb that is none": {"files": "a", "where": {"feedback": "sideways"}},
+    "a broken pattern": {"files": "a", "answer_rules": [{"matches": "[", "reason": "x"}]},
+    "a rule without pattern": {"files": "a", "answer_rules": [{"reason": "x"}]},
+    "a rule with both patterns": {"files": "a", "answer_rules": [{"matches": "a", "not_matches": "b", "reason": "x"}]},
+    "a rule without reason": {"files": "a", "answer_rules": [{"matches": "a", "reason": " "}]},
+    "an age below 0": {"files": "a", "closed": {"seconds": -1}},
+    "a marker in another folder": {"files": "a", "closed": {"marker": "done/.x"}},
     "a column of another name": {"files": "a", "map": {"prompt": "q", "reply": "a"}},
 }
 
@@ -51,10 +88,11 @@ def test_an_unknown_format_is_answered_with_the_4_that_are_known():
         IngestSettings(files="a", format="xml")
 
 
-def test_the_schema_describes_all_6_fields_and_both_forms_of_files():
+def test_the_schema_describes_all_11_fields_and_both_forms_of_files():
     fields = IngestSettings.model_json_schema()["properties"]
     assert [name for name, field in fields.items() if "description" in field] == [
-        "files", "format", "map", "system", "max_rejected", "max_line_bytes",
+        "files", "traces", "closed", "format", "map", "system", "where", "thumbs_down", "answer_rules", "max_rejected",
+        "max_line_bytes",
     ]  # fmt: skip
     assert [form["type"] for form in fields["files"]["anyOf"]] == ["string", "array"]
     assert fields["format"]["enum"] == ["auto", "jsonl", "json", "csv"]

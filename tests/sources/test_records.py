@@ -78,7 +78,7 @@ REFUSED = {
     "no message": ({"messages": []}, "empty messages"),
     "a turn that is a string": ({"messages": ["Hi"]}, "wrong type"),
     "a turn without role": ({"messages": [{"content": "Hi"}]}, "missing role"),
-    "a ShareGPT turn": ({"messages": [{"from": "human", "value": "Hi"}]}, "missing role"),
+    "a turn that is only a name": ({"messages": [{"name": "Jo", "content": "Hi"}]}, "missing role"),
     "a role that is a number": ({"messages": [{"role": 1, "content": "Hi"}]}, "wrong type"),
     "a role that is not known": ({"messages": [{"role": "human", "content": "Hi"}]}, "unknown role"),
     "a role in capitals": ({"messages": [{"role": "User", "content": "Hi"}]}, "unknown role"),
@@ -113,6 +113,18 @@ def test_a_record_is_refused_with_its_reason(of, record, reason):
     assert got.rejected[0].detail
 
 
+def test_a_tool_call_says_what_is_missing_and_what_to_do(of):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    assert of({"messages": [CHAT[0], call]}).rejected[0].detail == (
+        "turn 2: `tool_calls` is not empty; rows do not hold tool calls yet, nor does training render them; "
+        "leave these records out of ingest.files"
+    )
+
+
+def test_the_developer_of_newer_apis_is_the_system(of):
+    assert of({"messages": [{"role": "developer", "content": "Be kind."}, *CHAT]}).turns[0][0] == ("system", "Be kind.")
+
+
 def test_an_empty_history_and_a_user_turn_of_weight_0_are_no_reason_to_refuse(of):
     assert of({"history": [], "messages": [{**CHAT[0], "weight": 0}, {**CHAT[1], "weight": 1}]}).turns == [TURNS]
 
@@ -120,7 +132,8 @@ def test_an_empty_history_and_a_user_turn_of_weight_0_are_no_reason_to_refuse(of
 def test_the_keys_that_were_found_and_those_that_are_known_are_named(of):
     detail = of({"question": "x", "reply": "y"}).rejected[0].detail
     assert detail == (
-        "found question, reply; known are messages; instruction + output; prompt + completion, "
+        "found question, reply; known are chosen + rejected; request + response; messages + choices; messages; "
+        "conversations; instruction + output; prompt + completion; message_tree_id + prompt; replies, "
         "or name the columns in ingest.map"
     )
 

@@ -1,9 +1,11 @@
 """Packed files: what is read before the damage is kept, and the damage is said."""
 
 import gzip
+import json
 import tracemalloc
 
 import pytest
+import zstandard
 
 from tunemill.errors import DataError
 from tunemill.sources import detect
@@ -74,6 +76,67 @@ def test_half_a_mib_packed_300_to_1_is_no_bomb(reading):
     packed = gzip.compress(data)
     assert (len(data) > 500_000, len(data) / len(packed) > 200) == (True, True)
     assert len(reading("a.jsonl.gz", packed).rows) == 14_000
+
+
+def zstd(data: bytes, **more: int) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, **more)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(data)
+
+
+def test_a_log_whose_long_prompt_is_always_the_same_is_no_bomb(reading):
+    prompt = 20 * "".join(f"{n}: class {n * 7919 % 1_000_003}\n" for n in range(200))
+    lines = (json.dumps({"prompt": f"{prompt}{n}", "completion": f"{n}"}).encode() for n in range(400))
+    packed = gzip.compress(data := b"\n".join(lines))
+    assert len(data) / len(packed) > 100
+    assert len(reading("a.jsonl.gz", packed).rows) == 400
+    assert len(data) / len(zstd(data)) > 500
+    assert len(reading("a.jsonl.zst", zstd(data)).rows) == 400
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl", "a.jsonl.gz"])
+def test_a_zstandard_file_gives_the_rows_of_the_plain_one_whatever_its_name(reading, name):
+    assert reading(name, zstd(VARIED)).rows == reading("plain.jsonl", VARIED).rows
+
+
+def test_zstandard_arrays_and_tables_are_read(reading):
+    assert len(reading("a.json.zst", zstd(b"[" + GOOD + b"]")).rows) == 1
+    assert len(reading("a.csv.zst", zstd(b"prompt,completion\n1,2\n")).rows) == 1
+
+
+def test_zstandard_frames_and_frames_to_be_skipped_are_read_as_one_file(reading):
+    skipped = b"\x53\x2a\x4d\x18\x04\x00\x00\x00seek"
+    packed = skipped + zstd(GOOD) + skipped + zstd(GOOD * 2) + skipped
+    got = reading("a.jsonl.zst", packed)
+    assert (len(got.rows), got.rejected) == (3, [])
+
+
+@pytest.mark.parametrize("kept", [1_000, 5_000, 100_000])
+def test_a_zstandard_file_cut_anywhere_keeps_the_rows_before_and_says_so(reading, kept):
+    packed = zstd(VARIED)[:kept]
+    got = reading("a.jsonl.zst", packed)
+    assert got.reasons == [(len(got.rows) + 1, "broken zstandard")]
+    assert got.counts.cut_short == "broken zstandard"
+
+
+def test_a_damaged_zstandard_block_costs_what_follows_it(reading):
+    packed = bytearray(zstd(VARIED, write_checksum=1))
+    packed[len(packed) // 2] ^= 0xFF
+    got = reading("a.jsonl.zst", bytes(packed))
+    assert (len(got.rows) > 10_000, got.rejected[-1].reason) == (True, "broken zstandard")
+
+
+@pytest.mark.parametrize(("log", "reasons"), [(27, []), (28, [(1, "broken zstandard")])])
+def test_a_window_of_128_mib_is_unpacked_and_one_of_256_mib_is_not(reading, log, reasons):
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=log)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    assert reading("a.jsonl.zst", packer.compress(GOOD) + packer.flush()).reasons == reasons
+
+
+def test_1_gib_of_blanks_in_zstandard_is_not_unpacked(reading):
+    packer = zstandard.ZstdCompressor(level=3).compressobj()
+    packed = packer.compress(GOOD) + b"".join(packer.compress(b" " * (1 << 20)) for _ in range(1_024)) + packer.flush()
+    got = reading("a.jsonl.zst", packed)
+    assert (len(packed) < 50_000, len(got.rows), got.reasons) == (True, 1, [(2, "zstandard bomb")])
 
 
 def test_a_line_of_64_mib_is_read_with_less_than_8_mib_of_memory():

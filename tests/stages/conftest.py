@@ -54,6 +54,7 @@ from tunemill.exporting.settings import ExportSettings
 from tunemill.home import PROJECT, Home
 from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import read, write_lines
+from tunemill.sources.closed import Closed
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings
 from tunemill.store import Store
@@ -154,7 +155,7 @@ def prepared(store: Store, folder: Path, words: Tokenizer) -> Splits:
         (folder / name).write_bytes(data)
     asked = [str(folder / "copy" / "*"), str(folder / "letters.jsonl"), str(folder / "chats.json")]
     for allowed in (0.5, 0.4):
-        settings = IngestSettings(files=asked, max_rejected=allowed)
+        settings = IngestSettings(files=asked, max_rejected=allowed, closed=Closed(seconds=0))
         raw = ingest.run(store, closed_files(settings), settings)
     valid = validate.run(store, raw, words, ValidateSettings(min_rows=1, max_rejected=0.5))
     clean = deduplicate.run(store, valid, DeduplicateSettings())

@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 1): ("8f7ee2ca80808da246f21b8cf7fd3097", "89e065af32dff0d6aaa06f2a77ee9c21"),
-    ("validate", 1): ("8ccfe2d814c7ffd73773695df34fdec2", "c4c3f157942233c5547de6c9acfb1c4e"),
-    ("deduplicate", 3): ("db60e265e1611cac00236d89cf052958", "c7d32ec0cad4cf13ca77b55e349326ef"),
-    ("split", 2): ("c7d42ca943087487f218427aa917cee8", "5e169b0c66a63c2601bf06d148ba89c1"),
-    ("page", 1): ("c5f134491950654cab5c945f771b2544", "7aeeb981db16e534561addf0ee49aae2"),
+    ("ingest", 2): ("8f7ee2ca80808da246f21b8cf7fd3097", "df985e98bcb917f53605115060e2b507"),
+    ("validate", 2): ("71ca0311348b684970da4a4cf70026b4", "d6137b624bd2325ae2c11f1e94f9ad53"),
+    ("deduplicate", 4): ("282841477ff9cd37e60d27b13293a573", "f697eaebc1e24530048f2ba27a8a3cb1"),
+    ("split", 3): ("70e8154fe7a9844db19f9be1b3de4695", "0301eef808cee361ddcaa8d96fbe9afa"),
+    ("page", 1): ("9f41f9ed233f7c6320e33cbf5039838b", "7aeeb981db16e534561addf0ee49aae2"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -44,6 +44,7 @@ def configured(logs: Path, *overrides: str) -> PipelineConfig:
         f"ingest.files=[{logs}, {logs.parent}/good.jsonl]",
         f"ingest.map={COLUMNS}",
         "ingest.max_rejected=1",
+        "ingest.closed.seconds=0",
         *overrides,
     )
     return load(PROJECT / "pipeline_configs" / "quickstart.yaml", every)

@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import orjson
 
 from tunemill.quality.settings import RoleOrder, ValidateSettings, Whitespace
-from tunemill.rows import Message, Row, content_id
+from tunemill.rows import Message, Row, with_messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +50,7 @@ def clean(row: Row, settings: ValidateSettings) -> Row:
     messages = tuple(Message(m.role, _tidy(m.content, settings.whitespace)) for m in row.messages)
     if messages == row.messages:
         return row
-    return msgspec.structs.replace(row, row_id=content_id(messages), messages=messages)
+    return with_messages(row, messages)
 
 
 def frame(rows: Sequence[Row], count_tokens: CountTokens, roles: RoleOrder = "alternating") -> "pd.DataFrame":

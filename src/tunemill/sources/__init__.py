@@ -4,30 +4,33 @@ The settings stand in `tunemill.sources.settings`, which reads the table.
 """
 
 import glob
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunemill.errors import DataError
-from tunemill.rows import Rejected, Row
+from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import csv_table, json_array, jsonl
 from tunemill.sources.reasons import CutShort, Fault
 from tunemill.sources.records import Converter
-from tunemill.sources.streams import FileCounts, Found, after_bom, chunks
+from tunemill.sources.streams import PACKED, FileCounts, Found, after_bom, chunks
+from tunemill.sources.where import PassOver
 
 if TYPE_CHECKING:
     from tunemill.sources.settings import IngestSettings
 
 __all__ = ["FORMATS", "FileCounts", "Format", "detect", "expand", "read"]
 
+_ROTATED = re.compile(r"[.-]\d[\d-]*$")
 EXCERPT = 2_000
 """Characters of a rejected record that are kept."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One input format: what reads it, and the endings (before any `.gz`) by which it is known."""
+    """One input format: what reads it, and the endings (before any `.gz` or `.zst`) by which it is known."""
 
     read: Callable[[Path, "IngestSettings", FileCounts], Iterator[Found]]
     endings: tuple[str, ...]
@@ -35,8 +38,8 @@ class Format:
 
 def read(
     path: Path, digest: str, settings: "IngestSettings", counts: FileCounts | None = None
-) -> Iterator[Row | Rejected]:
-    """Yield exactly one row or one rejected record for every record of a file, in the order of the file.
+) -> Iterator[Row | Rejected | PassedOver]:
+    """Yield exactly one outcome for every record of a file, in its order: a row, rejected, or passed over by a filter.
 
     A record is a JSONL line that is not blank, an element of a JSON array, or a CSV record after the header. A file
     that cannot be read to its end yields one more rejected record, last, with the line from which all is lost;
@@ -100,7 +103,7 @@ def expand(files: str | Iterable[str], root: Path) -> list[Path]:
         if not inside:
             raise DataError(
                 f"ingest.files: `{pattern}` stands for no file; looked in {root}, matched {len(places)} names\n"
-                "  Mend the path. Folders give files with a known ending (plain or .gz): "
+                "  Mend the path. Folders give files with a known ending (plain, .gz or .zst): "
                 f"{' '.join(ending for form in FORMATS.values() for ending in form.endings)}; "
                 "*.tmp, *.part and names with a leading dot are passed over."
             )
@@ -108,7 +111,7 @@ def expand(files: str | Iterable[str], root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _outcome(converter: Converter, digest: str, found: Found) -> Row | Rejected:
+def _outcome(converter: Converter, digest: str, found: Found) -> Row | Rejected | PassedOver:
     line, raw, fields = found
     if isinstance(fields, Fault):
         return _rejected(digest, line, raw, fields)
@@ -116,6 +119,8 @@ def _outcome(converter: Converter, digest: str, found: Found) -> Row | Rejected:
         return converter.row(line, fields)
     except Fault as fault:
         return _rejected(digest, line, raw, fault)
+    except PassOver as passed:
+        return PassedOver(digest, line, passed.reason, passed.detail)
 
 
 def _rejected(digest: str, line: int, raw: bytes, fault: Fault) -> Rejected:
@@ -124,7 +129,10 @@ def _rejected(digest: str, line: int, raw: bytes, fault: Fault) -> Rejected:
 
 
 def _ending(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Give the ending that names the format: before that of packing, and before the number or date of a rotation."""
+    name = path.name.lower()
+    name = next((name.removesuffix(end) for end in PACKED if name.endswith(end)), name)
+    return Path(_ROTATED.sub("", name)).suffix
 
 
 def _first_byte(path: Path) -> bytes:

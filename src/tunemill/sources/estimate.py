@@ -12,7 +12,8 @@ from tunemill.rows import Row
 from tunemill.sources import FORMATS, detect
 from tunemill.sources.reasons import CutShort, Fault
 from tunemill.sources.records import Converter
-from tunemill.sources.streams import FileCounts
+from tunemill.sources.streams import FileCounts, is_packed
+from tunemill.sources.where import PassOver
 
 if TYPE_CHECKING:
     from tunemill.sources.settings import IngestSettings
@@ -72,7 +73,8 @@ def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estima
         more = False
     if not more:
         return found, 1
-    packed = path.open("rb").read(2) == b"\x1f\x8b"
+    with path.open("rb") as file:
+        packed = is_packed(file.read(4))
     size = len(zlib.compress(bytes(seen))) if packed else len(seen)
     return found, max(1.0, path.stat().st_size / size)
 
@@ -80,5 +82,5 @@ def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estima
 def _row(converter: Converter, line: int, fields: object) -> Row | None:
     try:
         return converter.row(line, fields) if not isinstance(fields, Fault) else None  # type: ignore[arg-type]
-    except Fault:
+    except (Fault, PassOver):
         return None

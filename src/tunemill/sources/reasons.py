@@ -31,11 +31,19 @@ Reason = Literal[
     "empty answer",
     "turn weight",
     "no assistant turn",
+    "no preference",
+    "thumbs down",
+    # what a log says of a request
+    "failed request",
+    "answer cut off",
+    "answer filtered",
     # a file that cannot be read to its end
     "unclosed quote",
     "broken JSON array",
     "broken gzip",
     "gzip bomb",
+    "broken zstandard",
+    "zstandard bomb",
 ]
 
 _KINDS: dict[type, str] = {

@@ -1,11 +1,15 @@
 """Say what can be set about reading the raw files."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from tunemill.section import PLACE, Section
 from tunemill.sources import FORMATS
+from tunemill.sources.answer_rules import AnswerRule
+from tunemill.sources.closed import Closed
+from tunemill.sources.mlflow_traces import TraceSettings
+from tunemill.sources.where import Where
 
 
 def _listed(value: Any) -> Any:
@@ -27,7 +31,7 @@ class ColumnMap(Section):
 
     With `prompt` and `answer` a record becomes one question and its answer, and all other columns are passed over; a
     JSON object of a known shape that has neither of the two keeps its shape, so that a folder may hold a CSV and chats.
-    Without them the record keeps its own shape, and the map only says where conversation, user and time stand.
+    Without them the record keeps its own shape, and the map only says where conversation, user, time and feedback are.
 
     Ids are strings or integers, times are strings (kept as they are, best ISO 8601) or numbers since 1970. A value of
     another type rejects the record where the column is named here, and is passed over and counted where it is not.
@@ -47,6 +51,11 @@ class ColumnMap(Section):
     """Column of the user's id; else `user`, `user_id` or `customer_id`."""
     time: Name | None = None
     """Column of the time of the row; else `time`, `timestamp` or `created_at`."""
+    feedback: Name | None = None
+    """Column of what a person thought of the answer: true, 1, up or false, 0, -1, down; empty where nobody said.
+
+    Else `kto_tag`, `thumbs_up`, `liked` or `feedback`, or `label` where it is true or false.
+    """
 
     @model_validator(mode="after")
     def _question_and_answer(self) -> "ColumnMap":
@@ -69,17 +78,30 @@ class IngestSettings(Section):
     files: Annotated[
         tuple[Name, ...],
         BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-        Field(min_length=1, json_schema_extra=PLACE),
-    ]
-    """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain or gzip."""
+        Field(json_schema_extra=PLACE),
+    ] = ()
+    """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain, gzip or zstandard."""
+    traces: Annotated[TraceSettings | None, Field(json_schema_extra=PLACE)] = None
+    """Traces of a model in production, read beside the files."""
+    closed: Annotated[Closed, Field(json_schema_extra=PLACE)] = Closed()
+    """Which files of a folder or glob are still being written, and so are not read."""
     format: Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": ["auto", *FORMATS]})] = "auto"
     """Format of all files; `auto` goes by the ending of each name, then by its first byte."""
     map: ColumnMap | None = None
     """Names of the columns, for files that have none of the known shapes."""
     system: Text | None = None
     """System prompt for every row that brings none of its own; a row's own is never replaced."""
+    where: Where | None = None
+    """Which records of a log are read; the others are passed over and counted, neither kept nor rejected."""
+    thumbs_down: Literal["reject", "keep"] = "reject"
+    """What becomes of a row whose answer a person disliked: rejected, or kept in `disliked.parquet` beside the rows.
+
+    Neither is trained on. The first answer of a preference pair is trained as any other.
+    """
+    answer_rules: tuple[AnswerRule, ...] = ()
+    """Rules that an answer must keep, such as the format its prompt asks for; the first it breaks is the reason."""
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Largest share of all records (kept and rejected, over all files) that may be rejected; above it ingest stops.
+    """Largest share of all records (kept and rejected, not passed over) that may be rejected; above it ingest stops.
 
     0 stops at the first rejected record, 1 never does.
     """
@@ -89,3 +111,9 @@ class IngestSettings(Section):
     A longer one is rejected without being held in memory; in CSV it ends the reading of the file, since where the next
     record begins cannot be known.
     """
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "IngestSettings":
+        if not self.files and self.traces is None:
+            raise ValueError("names no source; set `files` or `traces`")
+        return self
