@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.dedup.text import conversation_text, normalise, normalise_all, prompt_text
@@ -25,6 +25,7 @@ def test_plain_and_other_text_are_normalised_alike(text: str) -> None:
     assert rest == f"é {normalise(f'a {text}')}"
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.text() | st.text(st.characters(max_codepoint=127))))
 def test_many_texts_are_normalised_as_one_by_one(texts: list[str]) -> None:
     assert normalise_all(texts) == [normalise(text) for text in texts]
