@@ -11,7 +11,6 @@ PEERS: dict[str, tuple[str, ...]] = {
     "rensa": ("rensa==0.5.0",),
     "datasketch": ("datasketch==2.0.0",),
     "text-dedup": ("text-dedup==0.4.0", "setuptools<81"),
-    "datatrove": ("datatrove[processing]==0.10.1",),
 }
 """Name → what pip installs. Each has a script of its name in peers/, which lists its settings."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.data.corpus import conversations
 from tunemill.dedup import deduplicate
-from tunemill.dedup.index import grow, labels, parameters_of, similarities
+from tunemill.dedup.index import clusters_of, grow, labels, numbers, parameters_of, similarities, update
 from tunemill.dedup.segments import HEADER, Segment, compact, open_segments, to_compact
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise_all
@@ -166,6 +166,23 @@ def test_a_row_that_connects_two_clusters_of_other_nights_makes_them_one(tmp_pat
     segments = grown([[row(ends[0], 1)], [row(ends[1], 2)], [row(middle, 3)]], tmp_path, half)
     assert labels(segments[:2]).tolist() == [0, 1]
     assert labels(segments).tolist() == [0, 0, 0]
+
+
+def test_an_index_is_updated_by_the_rows_that_it_does_not_hold(planted: list[Row], tmp_path: Path) -> None:
+    first = update([], planted[:300], SETTINGS, tmp_path)
+    assert numbers(first, planted[298:302]).tolist() == [298, 299, -1, -1]
+    second = update(first, planted[:400], SETTINGS, tmp_path)
+    assert [segment.header.rows for segment in second] == [300, 100]
+    assert [segment.folder.name for segment in second] == ["0000", "0001"]
+    assert update(second, planted[100:400], SETTINGS, tmp_path) == second
+
+
+def test_rows_are_labelled_with_the_first_of_them_in_their_cluster(tmp_path: Path) -> None:
+    rows = [row("where is my order", 1), row("please send the invoice", 2), row("Where is my order?", 3)]
+    segments = update(update([], rows[2:], SETTINGS, tmp_path), rows, SETTINGS, tmp_path)
+    assert clusters_of(segments, rows).tolist() == [0, 1, 0]
+    assert clusters_of(segments, rows[::-1]).tolist() == [0, 1, 0]
+    assert clusters_of(segments, rows[1:]).tolist() == [0, 1]
 
 
 def test_empty_texts_and_short_texts_pair_only_where_they_are_equal(tmp_path: Path) -> None:

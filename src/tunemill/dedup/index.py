@@ -10,6 +10,7 @@ the oldest row of all stays. Labels are therefore never stored. `labels(segments
 `labels(segments[:n])` are those that were given after n nights.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from tunemill.dedup.pairs import SEED
 from tunemill.dedup.segments import Array, Parameters, Segment, encoded, follows, ranks, write_segment
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.signatures import SKETCH, bands_for, encode, enough_agreeing, sign
+from tunemill.dedup.text import conversation_text, normalise_all
 from tunemill.errors import ConfigError
 from tunemill.rows import Row
 
@@ -95,6 +97,46 @@ def labels(segments: Sequence[Segment]) -> Ints:
     return np.concatenate([np.empty(0, np.int64), *(stays[parent[s.arrays["text"]]] for s in segments)])
 
 
+def update(
+    earlier: Sequence[Segment], rows: Sequence[Row], settings: DeduplicateSettings, folder: Path
+) -> list[Segment]:
+    """Grow an index by those rows that it does not hold, compared by their conversations; give all its segments.
+
+    The new segment lies in `folder` under its number; where every row is held already, none is written.
+    """
+    fresh = [row for row, number in zip(rows, numbers(earlier, rows), strict=True) if number < 0]
+    if not fresh:
+        return list(earlier)
+    texts = normalise_all(map(conversation_text, fresh))
+    return [*earlier, grow(earlier, fresh, texts, settings, folder / f"{len(earlier):04d}")]
+
+
+def numbers(segments: Sequence[Segment], rows: Sequence[Row]) -> Ints:
+    """Give each row's number in the index by its source, line and id, -1 where it is not held."""
+    known: dict[tuple[str, int, bytes], int] = {}
+    sources = {row.source for row in rows}
+    for segment in segments:
+        here = segment.arrays
+        wanted = [i for i, source in enumerate(segment.header.sources) if source in sources]
+        for at in np.flatnonzero(np.isin(here["source"], wanted)).tolist():
+            place = (segment.header.sources[here["source"][at]], int(here["line"][at]), bytes(here["row_id"][at]))
+            known[place] = segment.header.first_row + at
+    found = (known.get((row.source, row.line, row.row_id.encode()), -1) for row in rows)
+    return np.fromiter(found, np.int64, len(rows))
+
+
+def clusters_of(segments: Sequence[Segment], rows: Sequence[Row]) -> Ints:
+    """Label each of `rows`, all of which are held, with the first of them in its cluster."""
+    from tunemill.dedup import index_kernels as kernels
+
+    parent = _forest(segments)
+    kernels.flatten(parent)
+    text = np.concatenate([np.empty(0, np.int64), *(segment.arrays["text"] for segment in segments)])
+    _, first, component = np.unique(parent[text[numbers(segments, rows)]], return_index=True, return_inverse=True)
+    labelled: Ints = first[component]
+    return labelled
+
+
 def similarities(segments: Sequence[Segment], left: Ints, right: Ints) -> npt.NDArray[np.float64]:
     """Compute the exact Jaccard similarity of pairs of rows, by their numbers; 1 where their texts are equal."""
     from tunemill.dedup import index_kernels as kernels
@@ -113,13 +155,13 @@ def similarities(segments: Sequence[Segment], left: Ints, right: Ints) -> npt.ND
 
 def segment_of(segments: Sequence[Segment], row: int) -> Segment:
     """Find the segment that holds a row, by its number."""
-    return segments[np.searchsorted([s.header.first_row for s in segments], row, "right") - 1]
+    return segments[bisect_right([s.header.first_row for s in segments], row) - 1]
 
 
 def _text_of(segments: Sequence[Segment], row: int) -> tuple[Segment, int]:
     segment = segment_of(segments, row)
     number = int(segment.arrays["text"][row - segment.header.first_row])
-    return segments[np.searchsorted([s.header.first_text for s in segments], number, "right") - 1], number
+    return segments[bisect_right([s.header.first_text for s in segments], number) - 1], number
 
 
 def _places(rows: Sequence[Row]) -> tuple[dict[str, Array], list[str], Ints]:

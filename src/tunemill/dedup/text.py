@@ -3,13 +3,15 @@
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
 
 from tunemill.rows import Row
 
+STRETCH = 1_000
+"""Texts that are normalised at once."""
 _PLAIN = bytes(ord(chr(c).lower()) if c < 128 and chr(c).isalnum() else 32 for c in range(256))
 
 
@@ -28,18 +30,25 @@ def normalise(text: str) -> str:
 
 
 def normalise_all(texts: Iterable[str]) -> list[str]:
-    """Normalise many texts; ASCII ones in one compiled loop, four times as fast as one by one."""
+    """Normalise many texts: ASCII ones in a compiled loop, a stretch that fits the processor's cache at a time."""
+    every = list(texts)
+    found: list[str] = []
+    for start in range(0, len(every), STRETCH):
+        stretch = every[start : start + STRETCH]
+        plain = _plain_words([text if text.isascii() else "" for text in stretch])
+        found += [words or normalise(text) for words, text in zip(plain, stretch, strict=True)]
+    return found
+
+
+def _plain_words(texts: Sequence[str]) -> Iterator[str]:
     from tunemill.dedup import index_kernels as kernels
 
-    every = list(texts)
-    plain = [text if text.isascii() else "" for text in every]
-    offsets = np.zeros(len(plain) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, plain), np.int64, len(plain)), out=offsets[1:])
-    data = np.frombuffer("".join(plain).encode(), np.uint8)
-    words, ends = kernels.plain_words(data, offsets, np.frombuffer(_PLAIN, np.uint8))
-    joined, ends = words.tobytes().decode(), ends.tolist()
-    found = [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return [short or normalise(text) for short, text in zip(found, every, strict=True)]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    data = np.frombuffer("".join(texts).encode(), np.uint8)
+    words, places = kernels.plain_words(data, offsets, np.frombuffer(_PLAIN, np.uint8))
+    joined, ends = words.tobytes().decode(), places.tolist()
+    return (joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
 
 @cache
