@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all check
+.PHONY: help install quickstart test test-all check bench-data
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,3 +32,6 @@ test: check ## install and pass the tests; fast ones first
 
 test-all: test ## also the slow tier
 	$(BIN)/pytest -m slow
+
+bench-data: install ## measure the data stages and other engines at 10k and 100k rows (about 15 minutes)
+	$(BIN)/python -m benchmarks.data.run --rows 10000 --rows 100000

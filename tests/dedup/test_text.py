@@ -1,7 +1,7 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunemill.dedup.text import conversation_text, normalise, prompt_text
+from tunemill.dedup.text import conversation_text, normalise, normalise_all, prompt_text
 from tunemill.rows import Message, make_row
 
 TURNS = [
@@ -23,6 +23,12 @@ def test_plain_and_other_text_are_normalised_alike(text: str) -> None:
     # A letter from outside ASCII in front takes the slower way; what follows must come out the same.
     rest = normalise(f"é a {text}")
     assert rest == f"é {normalise(f'a {text}')}"
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.text() | st.text(st.characters(max_codepoint=127))))
+def test_many_texts_are_normalised_as_one_by_one(texts: list[str]) -> None:
+    assert normalise_all(texts) == [normalise(text) for text in texts]
 
 
 def test_case_punctuation_and_white_space_do_not_count() -> None:

@@ -64,12 +64,29 @@ def room_for(offsets):
 
 
 @njit(cache=True)
-def distinct_hashes(points, start, end, shingle, shingles, owner, stamp, hashes):
+def shingle_hashes(points, start, end, shingle, out):
+    """Write to `out` what `shingle_at` gives at every place of one text; return how many.
+
+    One character of all shingles after another compiles to vector instructions, one shingle after another does not.
+    """
+    count = end - start - shingle + 1
+    for place in range(count):
+        out[place] = uint64(points[start + place])
+    for k in range(1, shingle):
+        for place in range(count):
+            out[place] = out[place] * uint64(0x9E3779B97F4A7C15) + uint64(points[start + place + k])
+    for place in range(count):
+        out[place] = mix(out[place])
+    return count
+
+
+@njit(cache=True)
+def distinct_hashes(points, start, end, shingle, shingles, owner, stamp, every, hashes):
     """Write 32 bits of each distinct shingle of one text to `hashes`; return how many there are."""
     mask = mask_for(end - start)
     distinct = 0
-    for place in range(start, end - shingle + 1):
-        h = shingle_at(points, place, shingle)
+    for place in range(shingle_hashes(points, start, end, shingle, every)):
+        h = every[place]
         slot = h & mask
         while owner[slot] == stamp and shingles[slot] != h:
             slot = (slot + uint64(1)) & mask
@@ -99,12 +116,12 @@ def sign(points, offsets, shingle, factors, shifts, bands, sketch):
     count, rows = offsets.size - 1, factors.size // bands
     room = room_for(offsets)
     shingles, owner = np.empty(room, np.uint64), np.full(room, -1, np.int64)
-    hashes = np.empty(room + LANES, np.uint32)
+    every, hashes = np.empty(room, np.uint64), np.empty(room + LANES, np.uint32)
     keys = np.empty((count, bands), np.uint64)
     sketches = np.empty((count, sketch), np.uint8)
     sizes = np.empty(count, np.int64)
     for i in range(count):
-        sizes[i] = distinct_hashes(points, offsets[i], offsets[i + 1], shingle, shingles, owner, i, hashes)
+        sizes[i] = distinct_hashes(points, offsets[i], offsets[i + 1], shingle, shingles, owner, i, every, hashes)
         padded = (sizes[i] + LANES - 1) // LANES * LANES
         hashes[sizes[i] : padded] = hashes[0]  # a repeated hash changes no minimum
         for band in range(bands):

@@ -1,0 +1,1 @@
+"""Measure the data stages: `python -m benchmarks.data.run --help`."""
