@@ -6,6 +6,7 @@ rejected.
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -45,7 +46,7 @@ def _header(values: list[str] | Fault) -> list[str] | Fault:
     if isinstance(values, Fault):
         return Fault("unreadable header", f"{values.reason}: {values.detail}")
     names = [name.strip() for name in values]
-    twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    twice = [name for name, times in Counter(names).items() if name and times > 1]
     return Fault("duplicate column", f"the header names {listing(twice)} more than once") if twice else names
 
 
@@ -117,8 +118,7 @@ class _Feed:
 
     def __init__(self, source: Iterator[tuple[int, bytes]], limit: int) -> None:
         self._source, self._limit = source, limit
-        self._held: list[bytes] = []
-        self._size = 0
+        self._held = bytearray()
         self.line = self.last = 0
         """First and last line of the record."""
         self.fault: Fault | None = None
@@ -128,12 +128,12 @@ class _Feed:
     def begin(self) -> None:
         """Forget the record before."""
         self._held.clear()
-        self._size, self.fault = 0, None
+        self.fault = None
 
     @property
     def raw(self) -> bytes:
         """The bytes of the record so far."""
-        return b"".join(self._held)
+        return bytes(self._held)
 
     def cut(self, reason: Reason, detail: str) -> CutShort:
         """Say that the file cannot be read on, with the lines that are lost as far as they are known."""
@@ -157,9 +157,8 @@ class _Feed:
 
     def _decoded(self, raw: bytes) -> str:
         self.line = self.line if self._held else self.last
-        self._held.append(raw + b"\n")
-        self._size += len(raw) + 1
-        if self._size > self._limit + 1:
+        self._held += raw + b"\n"
+        if len(self._held) > self._limit + 1:
             raise self.cut("too long", f"a record of more than {self._limit:,} bytes; see ingest.max_line_bytes")
         if b"\0" in raw:
             self.fault = self.fault or Fault("NUL character", f"at byte {raw.index(0) + 1} of line {self.last}")

@@ -1,6 +1,7 @@
 """Tell the shape of a record by its keys, and make turns of it: one function a shape, one table at the foot."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -93,8 +94,7 @@ def _exchange(record: Fields) -> Shaped:
     return Shaped(turns, others=others)
 
 
-def _tree(record: Fields) -> Shaped:
-    root = record["prompt"] if "message_tree_id" in record else record
+def _tree(root: Any) -> Shaped:
     turns, others = trees.best_path(root)
     return Shaped(turns, others=others)
 
@@ -115,7 +115,7 @@ SHAPES: dict[tuple[str, ...], Callable[[Fields], Shaped]] = {
     ("conversations",): lambda record: Shaped(chat(record["conversations"], "conversations")),
     ("instruction", "output"): lambda record: Shaped([_asked(record), Message("assistant", text_of(record, "output"))]),
     ("prompt", "completion"): _completion,
-    ("message_tree_id", "prompt"): _tree,
+    ("message_tree_id", "prompt"): lambda record: _tree(record["prompt"]),
     ("replies",): _tree,
 }
 """Keys by which a shape is known, and what makes turns of it; the first that fits is taken."""
