@@ -202,11 +202,10 @@ class _Blob(NamedTuple):
 def _blob(texts: Sequence[str]) -> _Blob:
     from tunemill.dedup import index_kernels as kernels
 
-    joined = "".join(texts)
-    data = np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)
-    lengths = [len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts]
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    data = np.frombuffer(b"".join(parts), np.uint8)
     offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.array(lengths, np.int64), out=offsets[1:])
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
     offsets.flags.writeable = False  # as mapped arrays are, so that a kernel is compiled for one kind of array alone
     return _Blob(data, offsets, kernels.hashes(data, offsets))
 
