@@ -18,6 +18,8 @@ from tunemill.sources.where import PassOver
 if TYPE_CHECKING:
     from tunemill.sources.settings import IngestSettings
 
+PACKED = 1 << 22
+"""Bytes by which the ratio of packing is told."""
 SAMPLE = 200
 """Records of a file that are read; one with fewer is counted exactly."""
 CHARACTERS_PER_TOKEN = 4
@@ -56,14 +58,15 @@ def estimate(files: Iterable[tuple[Path, str]], settings: "IngestSettings") -> E
 
 
 def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estimate, float]:
-    counts, found, seen = FileCounts(), Estimate(), bytearray()
+    counts, found, seen, read = FileCounts(), Estimate(), bytearray(), 0
     converter = Converter(settings, digest, counts)
     form = FORMATS[detect(path) if settings.format == "auto" else settings.format]
     try:
         records = form.read(path, settings, counts)
         for line, raw, fields in islice(records, SAMPLE):
             found.records += 1
-            seen += raw + b"\n"
+            read += len(raw) + 1
+            seen += (raw + b"\n")[: max(0, PACKED - len(seen))]
             if row := _row(converter, line, fields):
                 found.rows += 1
                 found.turns += len(row.messages)
@@ -75,7 +78,7 @@ def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estima
         return found, 1
     with path.open("rb") as file:
         packed = is_packed(file.read(4))
-    size = len(zlib.compress(bytes(seen))) if packed else len(seen)
+    size = read * len(zlib.compress(bytes(seen))) / len(seen) if packed else read
     return found, max(1.0, path.stat().st_size / size)
 
 
