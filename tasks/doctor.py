@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from tunemill.exporting import converter
 from tunemill.home import PROJECT, Home
 
 NEEDED_GB = 10
@@ -33,7 +34,7 @@ class Finding(BaseModel):
 
 def examine() -> list[Finding]:
     """Look at everything that a run needs; only `missing` would stop one."""
-    return [*_python(), *_packages(), _gpu(), _disk(), *_tools(), *_servers()]
+    return [*_python(), *_packages(), _gpu(), _disk(), *_tools(), _converter(), *_servers()]
 
 
 def _python() -> Iterator[Finding]:
@@ -115,6 +116,14 @@ def _tools() -> Iterator[Finding]:
         yield Finding(
             name=name, state="ok" if version else "missing", found=f"{version or 'absent'} ({use})", cure=cure
         )
+
+
+def _converter() -> Finding:
+    folder = Home.find().root / "tools" / converter.FOLDER
+    there = converter.is_installed(folder)
+    cure = "" if there else "python -m tunemill.exporting.converter; the first run gets it as well"
+    found = f"{converter.FOLDER} {'as pinned' if there else 'absent or damaged'} (writes GGUF)"
+    return Finding(name="converter", state="ok" if there else "note", found=found, cure=cure)
 
 
 def _servers() -> Iterator[Finding]:

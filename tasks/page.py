@@ -16,7 +16,7 @@ from tunemill.errors import StoreError
 from tunemill.home import Home
 from tunemill.quality import page as pages
 from tunemill.quality.balance import Tally
-from tunemill.quality.funnel import SIDES
+from tunemill.quality.funnel import SIDES, Funnel
 from tunemill.quality.gathered import files_of, funnel_of
 from tunemill.quality.page_report import write_page
 from tunemill.quality.page_rows import Contradicted, Copied, lines, read_side, rows_at
@@ -25,7 +25,7 @@ from tunemill.quality.rendered import Renderer
 from tunemill.store import Store, Work
 
 
-@stage(makes=DataPage, version=1, engines=("matplotlib", "tokenizers"))
+@stage(makes=DataPage, version=2, engines=("matplotlib", "tokenizers"))
 def page(
     work: Work,
     raw: RawDataset,
@@ -39,6 +39,7 @@ def page(
     """Count what went on and what was left out, look at what will train, and write both down."""
     datasets = (raw, valid, clean, splits)
     folders = {each.stage: work.open(each) for each in datasets}
+    counts = {each.stage: each.counts.get("rows", 0) for each in datasets}
     dropped = list(lines(folders["deduplicate"] / "duplicates.jsonl", Copied))
     answers = list(lines(folders["deduplicate"] / "contradictions.jsonl", Contradicted))
     certificate = orjson.loads((folders["split"] / "certificate.json").read_bytes())
@@ -47,9 +48,7 @@ def page(
     sample = sides["train"].sample
     lengths = [model.lengths(row.messages) for row in sample]
     facts = pages.Facts(
-        funnel=funnel_of(
-            folders, {each.stage: each.counts.get("rows", 0) for each in datasets}, sides, dropped, answers
-        ),
+        funnel=funnel_of(folders, counts, sides, dropped, answers),
         files=files_of(folders, sides, dropped, answers),
         copies=pages.copies(dropped),
         contradictions=pages.contradictions(answers),
@@ -59,10 +58,7 @@ def page(
         tokens=[tokens for tokens, _ in lengths],
         trained=[trained for _, trained in lengths],
     )
-    if facts.funnel.unaccounted:
-        raise StoreError(
-            f"page: {facts.funnel.unaccounted:,} rows are on no side and in no list; this is a bug, report it"
-        )
+    _require_all(facts.funnel)
     facts = msgspec.structs.replace(facts, warnings=pages.warnings(facts, settings.balance))
     (work.folder / "page.json").write_bytes(orjson.dumps(msgspec.to_builtins(facts), option=orjson.OPT_INDENT_2))
     shutil.copyfile(folders["validate"] / "report" / "tokens.png", work.report / "tokens.png")
@@ -79,6 +75,11 @@ def page(
     )
     write_page(shown, work.report)
     return work.seal(DataPage, warnings=len(facts.warnings))
+
+
+def _require_all(funnel: Funnel) -> None:
+    if funnel.unaccounted:
+        raise StoreError(f"page: {funnel.unaccounted:,} rows are on no side and in no list; this is a bug, report it")
 
 
 def _links(datasets: tuple[Artifact, ...]) -> dict[str, str]:

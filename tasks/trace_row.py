@@ -83,10 +83,10 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
       mended_as    where replay put the mended record, [{file, line}]
       path           steps of ingest; each step leads to those in its `next`, down to export:
         stage, keys  artifacts that hold the same rows, newest first
-        outcome      read, kept, rejected, duplicate, contradiction, train, validation, test (split), trained,
-                     not trained, shipped
+        outcome      read, passed over, kept, rejected, duplicate, contradiction, train, validation, test (split),
+                     trained, not trained, shipped
         row_id       the row's id there, None where it was never a row
-        …            rejected: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
+        …            rejected, passed over: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
                      contradiction: reason, and kept (None where no answer of its prompt stays);
                      deduplicate, kept: stands_for [{row_id, file, line, kind}];
                      shipped: versions [{name, version, gate}]
@@ -138,6 +138,10 @@ def _path(store: Store, names: Names, source: str, line: int, row_id: str | None
             found.append(_step(group, "read", row.row_id, steps))
         for rejection in _rejections(folder, source, line) if row_id is None else ():
             found.append(_rejected(group, rejection))
+        for record in rows.set_aside(folder) if row_id is None else ():
+            if (record.source, record.line) == (source, line):
+                about = {"reason": record.reason, "detail": record.detail}
+                found.append(_step(group, "passed over", None, [], **about))
     return found
 
 

@@ -101,8 +101,8 @@ def _outcome(step: Found) -> str:
     match step["outcome"]:
         case "read":
             return f"read as row {step['row_id'][:12]}"
-        case "rejected":
-            return f"rejected: {_why(step['reason'], step['detail'])}"
+        case "rejected" | "passed over" as lost:
+            return f"{lost}: {_why(step['reason'], step['detail'])}"
         case "duplicate":
             return (
                 f"{step['kind']} duplicate, similarity {step['similarity']:g}, of {_place(step['kept'])}, which stays:"

@@ -71,6 +71,9 @@ class Rejected(msgspec.Struct, frozen=True):
     """The record as it was read, cut to 2,000 characters."""
 
 
+DISLIKED = "thumbs down, kept apart"
+
+
 class PassedOver(msgspec.Struct, frozen=True):
     """One record that a filter of the configuration leaves out; nothing is wrong with it."""
 
@@ -159,6 +162,19 @@ def write_passed(path: Path, records: Sequence[PassedOver]) -> int:
     kinds = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
     pq.write_table(pa.table(columns, schema=kinds), path, compression="zstd")
     return len(records)
+
+
+def set_aside(folder: Path) -> Iterator[PassedOver]:
+    """Yield what an ingest's folder holds beside rows and rejections: records passed over, and those kept apart."""
+    import pyarrow.parquet as pq
+
+    for name in ("passed_over.parquet", "disliked.parquet"):
+        if not (folder / name).is_file():
+            continue
+        with pq.ParquetFile(folder / name) as table:
+            for batch in table.iter_batches(columns=["source", "line"] + ["reason", "detail"] * (name[0] == "p")):
+                for record in batch.to_pylist():
+                    yield PassedOver(**{"reason": DISLIKED, "detail": f"stands in {name}", **record})
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> int:

@@ -108,6 +108,12 @@ def test_one_worse_answer_of_four_fails_the_text_and_the_score_and_is_named(tmp_
     assert found[-1].worst == [f"{row}: 1.00 became 0.00"]
 
 
+def test_where_perplexity_decides_the_first_metric_of_texts_is_bounded() -> None:
+    both = EvaluateSettings(metrics=("perplexity", "rouge_l", "token_f1"), primary="perplexity")
+    assert checks.scored(both) == ["rouge_l"]
+    assert checks.scored(EvaluateSettings(metrics=("perplexity",))) == []
+
+
 def test_too_few_prompts_or_positions_prove_nothing(tmp_path: Path) -> None:
     found = list(checks.enough(asked(tmp_path, {}), prompts=32, positions=4))
     assert [check.passed for check in found] == [False, True]

@@ -129,10 +129,12 @@ def test_20000_odd_records_of_csv(reading: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
 def test_1000_files_cut_and_damaged_anywhere(reading: Callable[..., Any], name: str) -> None:
-    chance = random.Random(14)
+    chance, kinds = random.Random(14), Counter[str]()
     for _ in range(1_000):
         records = [bad(chance) for _ in range(3)]
         whole = {"a.jsonl": b"\n".join(records), "a.json": b"[" + b",".join(records) + b"]"}
-        data = whole.get(name, b'prompt,completion\n"' + b'","'.join(records))
+        data = whole.get(name, b"prompt,completion\nask,answer\n" + b"\nask,answer\n".join(records))
         got = reading(name, data[: chance.randrange(len(data) + 1)])
-        require_whole(got, len(got.all))
+        kinds += require_whole(got, len(got.all))
+        assert all(one.line <= data.count(b"\n") + 1 for one in got.all)
+    assert min(kinds["Row"], kinds["Rejected"]) > 50

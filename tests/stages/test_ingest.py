@@ -2,19 +2,24 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.ingest import closed_files, ingest
+from tasks.ingest import closed_files, ingest, remember
 from tasks.run import Listener, listening
+from tasks.trace import trace
+from tasks.trace_text import shown
 from tunemill import rows
 from tunemill.artifacts import SourceFile, SourceFiles
 from tunemill.errors import DataError
 from tunemill.files import hash_file
 from tunemill.home import Home
+from tunemill.quality.gathered import files_of, funnel_of
+from tunemill.quality.page_rows import Side
 from tunemill.sources.settings import IngestSettings
 from tunemill.store import Store
 
@@ -84,6 +89,31 @@ def test_thumbs_down_that_are_kept_stand_in_a_file_of_their_own(home: Home, give
     assert (raw.counts["rows"], raw.counts["disliked"], raw.counts["rejected"]) == (4, 1, 1)
     assert [row.answer for row in rows.read(folder / "disliked.parquet")] == ["Go away"]
     assert all(row.liked is not False for row in rows.read(folder / "rows.parquet"))
+
+
+def test_a_record_that_was_passed_over_and_one_that_was_kept_apart_can_be_traced(
+    home: Home, given: SourceFiles
+) -> None:
+    remember(given.files, home.root / "sources.jsonl")
+    ingest.run(Store(home.store), given, settings(where={"since": "2026-01-15"}, thumbs_down="keep"))
+    assert "passed over: too early: " in shown(trace(f"{given.files[0].path}:2"))
+    assert "passed over: thumbs down, kept apart: stands in disliked.parquet" in shown(
+        trace(f"{given.files[0].path}:3")
+    )
+
+
+def test_the_data_page_counts_every_record_that_was_read(home: Home, given: SourceFiles, tmp_path: Path) -> None:
+    store = Store(home.store)
+    raw = ingest.run(store, given, settings(where={"since": "2026-01-15"}, thumbs_down="keep"))
+    (tmp_path / "rejected.jsonl").touch()
+    folders = {"ingest": store.open(raw), "validate": tmp_path, "deduplicate": tmp_path, "split": tmp_path}
+    sides = {side: Side(3 if side == "train" else 0, Counter(), []) for side in ("train", "validation", "test")}
+    counts = {"ingest": raw.counts["rows"], "validate": 3, "deduplicate": 3}
+    found = funnel_of(folders, counts, sides, [], [])
+    assert (found.read, found.left_out, found.unaccounted) == (6, 3, 0)
+    assert {loss.reason for loss in found.losses} == {"too early", "thumbs down, kept apart", "empty answer"}
+    (numbers,) = files_of(folders, sides, [], []).values()
+    assert (numbers["read"], numbers["not read"], numbers["set aside"]) == (6, 1, 2)
 
 
 def test_a_filter_that_leaves_nothing_stops_with_the_reasons(home: Home, given: SourceFiles) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from tunemill.evaluation.gate_evidence import ShippedFile
 from tunemill.evaluation.generation import Answer
-from tunemill.evaluation.metrics import TEXT_METRICS
+from tunemill.evaluation.metrics import TEXT_METRICS, Metric
 from tunemill.evaluation.settings import EvaluateSettings
 from tunemill.evaluation.summary import ArmResult, score
 from tunemill.exporting import proof
@@ -90,10 +90,19 @@ def checks(
     ends = [(i, ours[i].finished, said[i].finished) for i in ids]
     noise = _share([(ours[i].finished, again[i].finished) for i in ids])
     yield proof.same_check(file, "answers that end as the adapter's", ends, bounds.stops, noise)
-    if (metric := asked.settings.deciding) in TEXT_METRICS:
+    for metric in scored(asked.settings):
         trained, shipped = scores(asked, ours)[metric], scores(asked, said)[metric]
         spread = proof.loss_check(file, metric, trained, scores(asked, again)[metric], 0, 0).value
         yield proof.loss_check(file, metric, trained, shipped, bounds.score_loss, abs(spread))
+
+
+def scored(settings: EvaluateSettings) -> list[Metric]:
+    """Name the metric whose loss is bounded: the deciding one, or the first of texts where perplexity decides.
+
+    Where only perplexity is measured there is none: the divergence bounds it.
+    """
+    texts = [metric for metric in (settings.deciding, *settings.metrics) if metric in TEXT_METRICS]
+    return texts[:1]
 
 
 def shipped(asked: Asked, name: str, precision: str, said: Said, instead_of: str | None = None) -> ShippedFile:
