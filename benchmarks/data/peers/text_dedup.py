@@ -1,4 +1,4 @@
-"""text-dedup: `python text_dedup.py TEXTS SETTING FLAGS`, as in rensa.py; it is a command, whose process is measured."""
+"""text-dedup: `python text_dedup.py TEXTS SETTING FLAGS`, as in rensa.py; a command, whose process is measured."""
 
 import json
 import os
