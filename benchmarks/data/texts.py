@@ -1,4 +1,4 @@
-"""Write the normalised conversations of a generated file, one JSON string a line: `python -m benchmarks.data.texts FILE`.
+"""Write the normalised conversations of a file, one JSON string a line: `python -m benchmarks.data.texts FILE`.
 
 In a process of its own: what a parent once held counts as the peak of a child that it starts later.
 """
