@@ -17,9 +17,8 @@ from benchmarks.data.clock import Measures, in_child
 from benchmarks.data.leaks import leaks
 from benchmarks.data.machine import machine
 from benchmarks.data.report import written
-from benchmarks.data.stages import STAGES, rows_of
+from benchmarks.data.stages import STAGES
 from benchmarks.data.truth import score
-from tunemill.dedup.text import conversation_text, normalise_all
 from tunemill.home import PROJECT
 
 NIGHT = 10_000
@@ -51,9 +50,9 @@ def arguments() -> argparse.Namespace:
         "--peers",
         nargs="*",
         choices=environments.PEERS,
-        default=["rensa", "datasketch"],
+        default=list(environments.PEERS),
         metavar="PEER",
-        help=f"which other engines: {' '.join(environments.PEERS)} (default: rensa datasketch)",
+        help=f"which other engines: {' '.join(environments.PEERS)} (default: all)",
     )
     add("--peer-rows", type=int, default=100_000, help="most rows that other engines are given (default: 100000)")
     add("--limit", type=float, default=900, help="seconds after which a measurement is given up (default: 900)")
@@ -107,8 +106,7 @@ def _peer(name: str, rows: Path, limit: float, count: int) -> dict[str, Measures
         return {name: {"failed": "pip could not install it"}}
     texts, script = rows.with_suffix(".texts"), PEERS / f"{name.replace('-', '_')}.py"
     if not texts.is_file():
-        every = normalise_all(map(conversation_text, rows_of(rows)))
-        texts.write_text("".join(json.dumps(text) + "\n" for text in every))
+        in_child([sys.executable, "-m", "benchmarks.data.texts", str(rows)], limit)
     found = {}
     for setting in in_child([str(python), str(script), "settings"], limit)["settings"]:
         flags = rows.with_suffix(".flags")
