@@ -6,6 +6,7 @@ from pathlib import Path
 
 import orjson
 
+from tasks.history import note_files
 from tasks.run import Run
 from tasks.stage import stage
 from tunemill import rows
@@ -66,6 +67,7 @@ def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDatas
         found.ids_passed_over += counts.ids_passed_over
         cut_short += bool(counts.cut_short)
         warn(counts, _shown(Path(file.path)))
+    note_files(work, files)
     written = rows.write(work.folder / "rows.parquet", sorted(kept, key=lambda row: row.place))
     written += rows.write_lines(work.folder / "rejected.jsonl", rejected)
     if written != found.records:

@@ -73,7 +73,8 @@ class CleanDataset(Artifact):
 
 
 class Splits(Artifact):
-    """train.parquet, validation.parquet, test.parquet, and certificate.json."""
+    """train.parquet, validation.parquet, test.parquet, and certificate.json; what was left out in bridges.jsonl and
+    contaminated.jsonl; and ledger/ with a segment a night: where every row stands that was ever dealt."""
 
     stage = "split"
 
@@ -142,3 +143,7 @@ class SourceFiles(FrozenModel):
     def digest(self) -> str:
         """Hash of the files' digests."""
         return digest_of(sorted(file.sha256 for file in self.files))
+
+
+class BenchmarkFiles(SourceFiles):
+    """Files of benchmarks whose items must not be trained on."""

@@ -32,6 +32,7 @@ from tunemill.artifacts import (
     Adapter,
     Artifact,
     BaseWeights,
+    BenchmarkFiles,
     Decision,
     Evaluation,
     Exported,
@@ -158,7 +159,7 @@ def prepared(store: Store, folder: Path, words: Tokenizer) -> Splits:
         raw = ingest.run(store, closed_files(settings), settings)
     valid = validate.run(store, raw, words, ValidateSettings(min_rows=1, max_rejected=0.5))
     clean = deduplicate.run(store, valid, DeduplicateSettings())
-    return split.run(store, clean, SplitSettings(train=0.5, validation=0.2, test=0.3))
+    return split.run(store, clean, None, BenchmarkFiles(files=()), SplitSettings(train=0.5, validation=0.2, test=0.3))
 
 
 def recorded(config: PipelineConfig, store: Store, of: Sequence[Artifact], gate: str | None) -> str:

@@ -18,7 +18,7 @@ from tasks.split import split
 from tasks.stage import Stage
 from tasks.validate import validate
 from tests.models.conftest import CHATML, SPECIAL, byte_level
-from tunemill.artifacts import Artifact, SourceFile, SourceFiles, Tokenizer, digest_of
+from tunemill.artifacts import Artifact, BenchmarkFiles, SourceFile, SourceFiles, Tokenizer, digest_of
 from tunemill.config import PipelineConfig, load
 from tunemill.files import hash_file
 from tunemill.home import PROJECT
@@ -69,7 +69,7 @@ def prepared(config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory) -
     raw, found["ingest"] = ran(store, ingest, SourceFiles(files=tuple(files)), config.ingest)
     valid, found["validate"] = ran(store, validate, raw, small_tokenizer(store), config.validation)
     clean, found["deduplicate"] = ran(store, deduplicate, valid, config.deduplicate)
-    _, found["split"] = ran(store, split, clean, config.split)
+    _, found["split"] = ran(store, split, clean, None, BenchmarkFiles(files=()), config.split)
     return found
 
 

@@ -20,6 +20,7 @@ from tunemill.artifacts import (
     Adapter,
     Artifact,
     BaseWeights,
+    BenchmarkFiles,
     CleanDataset,
     Evaluation,
     RawDataset,
@@ -145,7 +146,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Home:
     base = sealed(store, BaseWeights, {"model.safetensors": b"weights"}, {})
     valid = sealed(store, ValidDataset, report, {"raw": raw, "tokenizer": tokens})
     clean = sealed(store, CleanDataset, {"rows.parquet": table}, {"valid": valid})
-    splits = split.run(store, clean, SplitSettings(train=0.5, validation=0.2, test=0.3))
+    splits = split.run(store, clean, None, BenchmarkFiles(files=()), SplitSettings(train=0.5, validation=0.2, test=0.3))
     adapter = {"adapter/adapter_model.safetensors": b"low rank", "adapter/adapter_config.json": b"{}"}
     adapter |= {"training.json": b"{}", "report/events.jsonl": events(), "report/loss.png": b"picture"}
     asked = {"settings": TrainSettings().model_dump(mode="json")}
