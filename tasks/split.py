@@ -106,7 +106,7 @@ def _opened(path: Path, settings: SplitSettings, before: Ledger) -> tuple["pa.Ta
     slim = [Row(messages=(), **dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
     order = sorted(range(len(slim)), key=lambda i: (slim[i].place, slim[i].row_id))
     if order != list(range(len(slim))):
-        table, slim = table.take(order).combine_chunks(), [slim[i] for i in order]
+        table, slim = _taken(table, order), [slim[i] for i in order]
     places = splits.fresh(slim, settings, before)
     for place, row in zip(places, _whole(table, places), strict=True):
         slim[place] = row
@@ -114,7 +114,13 @@ def _opened(path: Path, settings: SplitSettings, before: Ledger) -> tuple["pa.Ta
 
 
 def _whole(table: "pa.Table", places: Sequence[int]) -> list[Row]:
-    return msgspec.convert(table.take(places).to_pylist(), list[Row])
+    return msgspec.convert(_taken(table, places).to_pylist(), list[Row])
+
+
+def _taken(table: "pa.Table", places: Sequence[int]) -> "pa.Table":
+    import pyarrow as pa
+
+    return table.take(pa.array(places, pa.int64())).combine_chunks()
 
 
 def _contaminated(
@@ -129,7 +135,7 @@ def _write_parts(folder: Path, table: "pa.Table", parts: dict[str, list[int]]) -
     import pyarrow.parquet as pq
 
     for name, places in parts.items():
-        pq.write_table(table.take(places).combine_chunks(), folder / f"{name}.parquet", compression="zstd")
+        pq.write_table(_taken(table, places), folder / f"{name}.parquet", compression="zstd")
 
 
 def warn_if_small(made: Splits, task_type: TaskType) -> Splits:

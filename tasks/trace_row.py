@@ -80,10 +80,12 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
       sha256, line
       path           steps of ingest; each step leads to those in its `next`, down to export:
         stage, keys  artifacts that hold the same rows, newest first
-        outcome      read, kept, rejected, duplicate, train, validation, test (split), trained, not trained, shipped
+        outcome      read, kept, rejected, duplicate, train, validation, test or left out (split), trained, not trained,
+                     shipped
         row_id       the row's id there, None where it was never a row
         …            rejected: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
                      deduplicate, kept: stands_for [{row_id, file, line, kind}];
+                     left out: reason, and the file of the split in which it is listed;
                      shipped: versions [{name, version, gate}]
     trained          keys of the adapters that were trained on it, or on the row that stays in its place
     """
@@ -155,13 +157,28 @@ def _deduplicate(store: Store, names: Names, group: Group, row: Place) -> Step:
 def _split(store: Store, group: Group, row: Place) -> Step:
     folder = store.folder("split", group[0].key)
     side = next((side for side in SIDES if _holds(folder / f"{side}.parquet", row)), None)
-    if side is None:
-        raise StoreError(f"{folder} holds row {row.row_id} on no side; this is a bug, report it")
+    about = {} if side else _left_out(folder, row)
     adapters = _same(descended(store, "train", group))
-    return _step(group, side, row.row_id, [_train(store, each, row, side) for each in adapters])
+    after = [_train(store, each, row, side) for each in adapters]
+    return _step(group, side or "left out", row.row_id, after, **about)
 
 
-def _train(store: Store, group: Group, row: Place, side: str) -> Step:
+def _left_out(folder: Path, row: Place) -> dict[str, Any]:
+    """Tell why a row stands on no side.
+
+    Raises:
+        StoreError: no list of the split names it.
+    """
+    reasons = {"bridges": "its neighbours stand on two sides", "contaminated": "it holds a benchmark's item"}
+    for name, reason in reasons.items():
+        path = folder / f"{name}.jsonl"
+        listed = rows.read_lines(path) if path.exists() else ()
+        if any(msgspec.convert(each, Place) == row for each in listed):
+            return {"reason": reason, "listed": path.name}
+    raise StoreError(f"{folder} holds row {row.row_id} on no side; this is a bug, report it")
+
+
+def _train(store: Store, group: Group, row: Place, side: str | None) -> Step:
     shipped = [
         _step(each, "shipped", row.row_id, [], versions=versions(each[0].digest))
         for each in _same(descended(store, "export", group))

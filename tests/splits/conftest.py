@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from tunemill.dedup.text import normalise, prompt_text
 from tunemill.rows import Message, Row, make_row
 from tunemill.splits import Dealt, Entry, Grouping, Ledger, SplitSettings, split
 
@@ -25,13 +24,13 @@ def a_night(draw: Random, night: int, size: int) -> list[Row]:
     """Draw rows about old and new topics, by old and new users; a twentieth speaks of two topics at once."""
     made = []
     for line in range(1, size + 1):
-        words = topic(draw.randrange(6 * (night + 1)))
+        words = topic(draw.randrange(60 + 10 * night))
         words[draw.randrange(10)] = f"x{draw.randrange(4)}"
         if draw.random() < 0.05:
-            words = words[:7] + topic(draw.randrange(6 * (night + 1)))[:7]
+            words = words[:7] + topic(draw.randrange(60 + 10 * night))[:7]
         known = {
-            "user": f"u{draw.randrange(40 * (night + 1))}" if draw.random() < 0.2 else None,
-            "conversation": f"c{draw.randrange(60 * (night + 1))}" if draw.random() < 0.2 else None,
+            "user": f"u{draw.randrange(60 + 20 * night)}" if draw.random() < 0.2 else None,
+            "conversation": f"c{draw.randrange(60 + 20 * night)}" if draw.random() < 0.2 else None,
         }
         turns = [Message("user", " ".join(words)), Message("assistant", f"answer {night} {line}")]
         made.append(make_row(turns, hashlib.sha256(str(night).encode()).hexdigest(), line, **known))
@@ -76,7 +75,3 @@ def leaks(entries: Iterable[Entry], threshold: float = 0.5) -> list[tuple[str, s
             ):
                 found.append((one.row_id, other.row_id))
     return found
-
-
-def text_of(row: Row) -> str:
-    return normalise(prompt_text(row))

@@ -13,7 +13,7 @@ from tests.splits.conftest import a_night, go_on, leaks, nights, row, side_of
 from tunemill.errors import DataError
 from tunemill.home import PROJECT
 from tunemill.rows import Row
-from tunemill.splits import Ledger, SplitSettings, fresh, split
+from tunemill.splits import Entry, Ledger, SplitSettings, fresh, split
 
 ASKED = SplitSettings()
 
@@ -33,18 +33,15 @@ def test_in_30_nights_of_growing_clusters_no_row_leaves_its_side_and_none_leaks(
             name = f"{each.row_id} {each.user} {each.conversation}"
             assert not side or stood.setdefault(name, side) == side
         dealt_rows, bridges = len(ledger), bridges + len(found.bridges)
-    entries = [e for e in entries_of(ledger)]
-    assert leaks(entries) == []
+    assert leaks(entries_of(ledger)) == []
     assert 900 < dealt_rows <= 1200 and bridges > 10
     whole = found.certificate.ledger
     assert whole.nights == 30 and sum(whole.rows.values()) == dealt_rows
     assert whole.off_by <= max(whole.largest_group, 1)
 
 
-def entries_of(ledger: Ledger):  # type: ignore[no-untyped-def]
-    from tunemill.splits import Entry
-
-    return (Entry(*values) for values in zip(*ledger.entries, strict=True))
+def entries_of(ledger: Ledger) -> list[Entry]:
+    return [Entry(*values) for values in zip(*ledger.entries, strict=True)]
 
 
 @settings(max_examples=25, deadline=None)

@@ -30,7 +30,7 @@ GOLDEN = {
     ("ingest", 1): ("8f7ee2ca80808da246f21b8cf7fd3097", "89e065af32dff0d6aaa06f2a77ee9c21"),
     ("validate", 1): ("8ccfe2d814c7ffd73773695df34fdec2", "c4c3f157942233c5547de6c9acfb1c4e"),
     ("deduplicate", 2): ("db60e265e1611cac00236d89cf052958", "0f0547e83c9f97837fc53f373c6d5ed7"),
-    ("split", 2): ("0aeab2129c75bea12be541b7a451db07", "5e169b0c66a63c2601bf06d148ba89c1"),
+    ("split", 3): ("a683f9a984ed7e6f4d855575a8670dfb", "3b88d8da60da3f13a5a9446e744c34b2"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

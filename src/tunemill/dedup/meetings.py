@@ -65,7 +65,8 @@ def _met(
     owners = np.repeat(np.arange(len(few)), sizes)
     ranks = np.sort(owners * kinds + order[numbers]) % kinds
     begins = np.concatenate([[0], np.cumsum(sizes)])
-    rare = np.arange(ranks.size) - begins[owners] <= (sizes - np.ceil(threshold * sizes - 1e-9))[owners]
+    indexed = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
+    rare = np.arange(ranks.size) - begins[owners] < indexed[owners]
     heads = np.concatenate([[0], np.cumsum(np.bincount(ranks[rare], minlength=kinds))])
     postings = owners[rare][np.argsort(ranks[rare], kind="stable")]
     for start, end in _stretches(many):
@@ -73,7 +74,7 @@ def _met(
         counts = np.maximum(np.diff(places) - length + 1, 0)
         left, right, similarity = overlap_kernels.meet(
             *(points, places[:-1], counts, many_parts[start:end], runs[start:end]),
-            *(table, order, ranks, begins, heads, postings, few_parts, threshold),
+            *(table, order, ranks, begins, indexed, heads, postings, few_parts, threshold),
         )
         yield Pairs(left, right + start, similarity)
 

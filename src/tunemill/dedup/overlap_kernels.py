@@ -151,18 +151,9 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
 
 
 @njit(cache=True)
-def rarest(numbers, order, known, ranks):
-    """Write the ranks of one text's known shingles to `ranks`, rarest first; `order` gives each number's rank."""
-    for k in range(known):
-        rank, place = order[numbers[k]], k
-        while place > 0 and ranks[place - 1] > rank:
-            ranks[place] = ranks[place - 1]
-            place -= 1
-        ranks[place] = rank
-
-
-@njit(cache=True)
-def meet(hashes, starts, counts, old_parts, runs, table, order, shingles, offsets, heads, postings, parts, threshold):
+def meet(
+    hashes, starts, counts, old_parts, runs, table, order, shingles, offsets, indexed, heads, postings, parts, threshold
+):
     """Walk many texts past a few, and give the pairs from different parts that reach the threshold.
 
     Text i of the many has hashes[starts[i]:starts[i] + counts[i]]; what a text of the few has not is only counted, so
@@ -172,13 +163,14 @@ def meet(hashes, starts, counts, old_parts, runs, table, order, shingles, offset
         table: (slots, names) of the shingles of the few, as `number` numbers them.
         order: rank of each number, the one that stands in the fewest texts first.
         shingles: ranks of the few, ascending within a text; text b has offsets[b]:offsets[b + 1].
-        postings: which of the few hold a rank among the rarest that they have to be met by; rank w has
-            heads[w]:heads[w + 1].
+        indexed: how many of its rarest each of the few is met by.
+        postings: which of the few are met by a rank; rank w has heads[w]:heads[w + 1].
     """
     slots, names, bits = table
+    sizes, last = measured(shingles, offsets, indexed)
     few, longest = offsets.size - 1, max(counts.max(), 1)
     met, done = np.zeros(few, np.int32), np.full(few, -1, np.int64)
-    touched, ranks, numbers = np.empty(few, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
+    touched, ranks = np.empty(few, np.int64), np.empty(longest, np.int64)
     seen, room = np.full(order.size, -1, np.int64), 2
     while room < 2 * longest:
         room *= 2
@@ -193,7 +185,7 @@ def meet(hashes, starts, counts, old_parts, runs, table, order, shingles, offset
             if name >= 0:
                 if seen[name] != i:
                     seen[name] = i
-                    numbers[known] = name
+                    ranks[known] = order[name]
                     known += 1
                 continue
             slot = (h * uint64(0xC2B2AE3D27D4EB4F)) & uint64(room - 1)
@@ -206,19 +198,29 @@ def meet(hashes, starts, counts, old_parts, runs, table, order, shingles, offset
         rare = size - np.int64(np.ceil(threshold * size - 1e-9)) + 1 - strange
         if known == 0 or rare <= 0:
             continue
-        rarest(numbers, order, known, ranks)
+        ranks[:known].sort()
         hits = 0
         for k in range(min(rare, known)):
             for q in range(heads[ranks[k]], heads[ranks[k] + 1]):
                 b = postings[q]
-                if met[b] == 0 and parts[b] != old_parts[i] and done[b] != runs[i]:
-                    met[b] = 1
+                if met[b] == 0:
                     touched[hits] = b
                     hits += 1
+                met[b] += 1
+        looked = min(rare, known)
         for b in touched[:hits]:
+            counted, together = met[b], size + sizes[b]
             met[b] = 0
-            together = size + offsets[b + 1] - offsets[b]
+            if parts[b] == old_parts[i] or done[b] == runs[i]:
+                continue
             needed = np.ceil(threshold / (1 + threshold) * together - 1e-9)
+            rest = sizes[b] - indexed[b]
+            if ranks[looked - 1] == last[b]:
+                rest = min(rest, known - looked)
+            elif ranks[looked - 1] < last[b]:
+                rest = known - looked
+            if min(counted + rest, known, sizes[b]) < needed:
+                continue
             shared = shared_between(ranks[:known], shingles[offsets[b] : offsets[b + 1]], needed)
             if shared / (together - shared) >= threshold:
                 if found == left.size:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tunemill.errors import DataError
 from tunemill.rows import Row
-from tunemill.splits.certificate import Certificate, certificate
+from tunemill.splits.certificate import Certificate, Placed, certificate
 from tunemill.splits.dealing import TOLERANCE, moment
 from tunemill.splits.grouping import Newcomers, groups, texts_of
 from tunemill.splits.joining import Bridge
@@ -62,17 +62,15 @@ def split(rows: Sequence[Row], settings: SplitSettings, ledger: Ledger | None = 
     new = Newcomers(looked, texts_of(looked), settings)
     newest = max(filter(None, map(moment, rows)), default=None) if settings.by_time else None
     found = certified(new, groups(looked, settings, new.texts), ledger, newest)
-    sides = [ledger.entries.side[at] if (at := ledger.place(row)) >= 0 else "" for row in rows]
-    for i, side in zip(ordered, found.sides, strict=True):
-        sides[i] = side
+    placed = _placed(rows, ordered, found, _names(new, found), ledger)
     bridges = [
         Bridge(r.row_id, r.source, r.line, found.joined.bridges[i]) for i, r in enumerate(looked) if not found.sides[i]
     ]
     entries = _entries(new, found, ledger)
     after = ledger.with_night(entries, Grouping.of(settings))
-    counted = certificate(rows, sides, settings, found.crossed, after, newest)
+    counted = certificate(placed, settings, found.crossed, after, newest)
     check(counted, ledger)
-    return Dealt(sides, bridges, entries, counted)
+    return Dealt([one.side for one in placed], bridges, entries, counted)
 
 
 def check(counted: Certificate, before: Ledger) -> None:
@@ -89,8 +87,8 @@ def check(counted: Certificate, before: Ledger) -> None:
     if counted.leaks:
         raise DataError(
             f"split: {counted.cross_split_near_duplicates:,} pairs of prompts, {counted.shared_conversations:,} "
-            f"conversations, {counted.shared_users:,} users and {counted.shared_rows:,} rows stand on two sides; this is "
-            "a bug, report it"
+            f"conversations, {counted.shared_users:,} users and {counted.shared_rows:,} rows stand on two sides; "
+            "this is a bug, report it"
         )
     count = sum(whole.rows.values())
     if not len(before) or whole.off_by <= max(TOLERANCE * count, whole.largest_group):
@@ -115,15 +113,36 @@ def fresh(rows: Sequence[Row], settings: SplitSettings, ledger: Ledger) -> list[
     return [i for i, row in enumerate(rows) if every or ledger.place(row) < 0]
 
 
-def _entries(new: Newcomers, found: Found, ledger: Ledger) -> list[Entry]:
-    """Write down each row that was never dealt before, once."""
+def _names(new: Newcomers, found: Found) -> list[str]:
+    """Name the group of each new row: as the ledger does where it joins one, else by its smallest row id."""
     labels, joined = found.joined.labels.tolist(), found.joined.names
     names: dict[int, str] = {}
     for label, row in zip(labels, new.rows, strict=True):
         names[label] = joined.get(label) or min(names.get(label, row.row_id), row.row_id)
+    return [names[label] for label in labels]
+
+
+def _placed(
+    rows: Sequence[Row], looked: Sequence[int], found: Found, names: Sequence[str], ledger: Ledger
+) -> list[Placed]:
+    """Say of every row where it went: those that were not looked at stand where the ledger has them."""
+    tonight = dict(zip(looked, zip(found.sides, names, strict=True), strict=True))
+    placed = []
+    for i, row in enumerate(rows):
+        if i in tonight:
+            placed.append(Placed(row, *tonight[i], True))
+        else:
+            at = ledger.place(row)
+            placed.append(Placed(row, ledger.entries.side[at], ledger.entries.group[at], False))
+    return placed
+
+
+def _entries(new: Newcomers, found: Found, ledger: Ledger) -> list[Entry]:
+    """Write down each row that was never dealt before, once."""
+    named = zip(new.rows, _names(new, found), found.sides, new.texts, strict=True)
     entries = [
-        Entry(row.row_id, row.source, row.line, names[label], side, text, row.conversation, row.user)
-        for row, label, side, text in zip(new.rows, labels, found.sides, new.texts, strict=True)
+        Entry(row.row_id, row.source, row.line, name, side, text, row.conversation, row.user)
+        for row, name, side, text in named
         if side and ledger.place(row) < 0
     ]
     return list({entry.name: entry for entry in reversed(entries)}.values())

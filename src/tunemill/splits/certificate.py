@@ -1,9 +1,9 @@
 """Count what stands on two sides, tonight and among all that was ever dealt."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,7 @@ class Aged(msgspec.Struct, frozen=True):
     """What holding the newest rows out could not do."""
 
     recent_train_rows: int | None
-    """Rows of train from the last `days`: their groups trained before. None where no days are named."""
+    """Rows of train from the last `days`: their groups trained before, or test has its share. None without days."""
     rows_without_time: int
 
 
@@ -71,9 +71,19 @@ class Certificate(msgspec.Struct, frozen=True):
         return self.cross_split_near_duplicates + shared
 
 
+class Placed(NamedTuple):
+    """A row and where it went."""
+
+    row: Row
+    side: str
+    """"" where it was left out."""
+    group: str
+    looked_at: bool
+    """Whether it was dealt tonight; of the others it was certified already that nothing of theirs stands elsewhere."""
+
+
 def certificate(
-    rows: Sequence[Row],
-    sides: Sequence[str],
+    placed: Sequence[Placed],
     settings: SplitSettings,
     crossed: Crossings,
     ledger: Ledger,
@@ -82,43 +92,43 @@ def certificate(
     """Count what stands on two sides.
 
     Args:
-        sides: of each row, "" where it was left out.
         ledger: as it is after tonight.
         newest: time of the newest row.
     """
-    stand = [(row, side) for row, side in zip(rows, sides, strict=True) if side]
-    named = [(ledger.entries.group[ledger.place(row)], side) for row, side in stand]
+    stand = [one for one in placed if one.side]
+    dealt = [one for one in stand if one.looked_at]
+    groups = {side: {one.group for one in stand if one.side == side} for side in SIDES}
     return Certificate(
-        rows={side: sum(own == side for own in sides) for side in SIDES},
-        groups={side: len({group for group, own in named if own == side}) for side in SIDES},
-        largest_group=max(Counter(group for group, _ in named).values(), default=0),
+        rows={side: sum(one.side == side for one in stand) for side in SIDES},
+        groups={side: len(found) for side, found in groups.items()},
+        largest_group=max(Counter(one.group for one in stand).values(), default=0),
         threshold=settings.group_threshold,
         cross_split_near_duplicates=len(crossed.pairs.left),
         highest_similarity=None if crossed.highest is None else round(crossed.highest, 4),
         method=crossed.method,
-        shared_conversations=_shared(stand, ledger, "conversation") if settings.by_conversation else 0,
-        shared_users=_shared(stand, ledger, "user") if settings.by_user else 0,
-        shared_rows=_shared(stand, ledger, "row_id"),
-        bridges=len(rows) - len(stand),
+        shared_conversations=_shared(dealt, ledger, "conversation") if settings.by_conversation else 0,
+        shared_users=_shared(dealt, ledger, "user") if settings.by_user else 0,
+        shared_rows=_shared(dealt, ledger, "row_id"),
+        bridges=len(placed) - len(stand),
         by_time=_aged(stand, settings.by_time, newest) if settings.by_time and newest else None,
         ledger=_whole(ledger, settings),
     )
 
 
-def _shared(stand: Sequence[tuple[Row, str]], ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
-    """Count the names of tonight's rows that stand on more than one side, tonight or in the ledger."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for row, side in stand:
-        if (own := getattr(row, name)) is not None:
-            found[own].add(side)
+def _shared(dealt: Sequence[Placed], ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
+    """Count the names of rows that stand on more than one side, tonight or in the ledger."""
+    found: dict[str, set[str]] = {}
+    for one in dealt:
+        if (own := getattr(one.row, name)) is not None:
+            found.setdefault(own, set()).add(one.side)
     for known, side in zip(getattr(ledger.entries, name), ledger.entries.side, strict=True):
         if known in found:
             found[known].add(side)
     return sum(len(sides) > 1 for sides in found.values())
 
 
-def _aged(stand: Sequence[tuple[Row, str]], by_time: ByTime, newest: datetime) -> Aged:
-    times = [(moment(row), side) for row, side in stand]
+def _aged(stand: Sequence[Placed], by_time: ByTime, newest: datetime) -> Aged:
+    times = [(moment(one.row), one.side) for one in stand]
     begin = newest - timedelta(days=by_time.days) if by_time.days else None
     recent = sum(bool(begin and time and time > begin) for time, side in times if side == "train")
     return Aged(recent if begin else None, sum(time is None for time, _ in times))

@@ -6,19 +6,24 @@ from datetime import datetime
 
 import numpy as np
 
+from tunemill.dedup import jaccard
 from tunemill.dedup.components import Ints, components
 from tunemill.dedup.crossings import Crossings, crossings
 from tunemill.dedup.meetings import meetings
 from tunemill.dedup.overlap import Pairs
 from tunemill.errors import DataError
 from tunemill.splits.dealing import deal
-from tunemill.splits.grouping import SHINGLE, Newcomers
+from tunemill.splits.grouping import SHINGLE, Newcomers, Touch
 from tunemill.splits.joining import Joined, join
 from tunemill.splits.ledger import Ledger
 from tunemill.splits.settings import SIDES
 
 ROUNDS = 10
 """How often leaks that the grouping missed are merged and the rows dealt again."""
+
+
+LEFT_OUT = len(SIDES)
+"""Number of no side."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def certified(new: Newcomers, labels: Ints, ledger: Ledger, newest: datetime | N
     for _ in range(ROUNDS):
         joined = join(new, labels, touches, ledger)
         sides = deal(new.rows, joined.labels, new.settings, joined.sides, held, newest)
-        crossed = searched(new, sides, ledger)
+        crossed = searched(new, sides, ledger, touches)
         one, other = crossed.pairs.left, crossed.pairs.right
         if not len(one):
             return Found(sides, joined, crossed)
@@ -60,26 +65,34 @@ def certified(new: Newcomers, labels: Ints, ledger: Ledger, newest: datetime | N
     )
 
 
-def searched(new: Newcomers, sides: Sequence[str], ledger: Ledger) -> Crossings:
-    """Look for prompts on two sides: among all rows on the first night, then of each new row among all ever dealt."""
+def searched(new: Newcomers, sides: Sequence[str], ledger: Ledger, touches: Sequence[Touch] = ()) -> Crossings:
+    """Look for prompts on two sides: among all rows on the first night, then of each new row among all ever dealt.
+
+    `touches` name of each group in the ledger a prompt that a new row is like, if there is any; a group stands on one
+    side, so what they do not tell cannot be.
+    """
     threshold, here = new.settings.group_threshold, numbered(sides)
     if not len(ledger):
         return crossings(new.texts, here, threshold, SHINGLE)
-    dealt = np.flatnonzero(here < len(SIDES))
-    few = [new.texts[int(i)] for i in dealt]
-    everywhere = np.concatenate([ledger.sides, here[dealt]])
-    met = meetings(few, [*ledger.entries.text, *few], threshold, SHINGLE, parts=(here[dealt], everywhere))
-    back = met.right - len(ledger)
-    right = met.right.copy()
-    right[back >= 0] = len(ledger) + dealt[back[back >= 0]]
-    once = (back < 0) | (met.left < back)
-    pairs = Pairs(dealt[met.left][once], right[once], met.similarity[once])
+    dealt = np.flatnonzero(here < LEFT_OUT)
+    few, parts = [new.texts[int(i)] for i in dealt], here[dealt]
+    met = meetings(few, few, threshold, SHINGLE, parts=(parts, parts))
+    once = met.left < met.right
+    alike = [(touch.row, touch.entry) for touch in touches if touch.by == "prompt" and here[touch.row] != LEFT_OUT]
+    old = [(i, j) for i, j in alike if here[i] != ledger.sides[j]]
+    across = np.array(old, np.int64).reshape(-1, 2)
+    similarity = [jaccard(new.texts[i], ledger.entries.text[j], SHINGLE) for i, j in old]
+    pairs = Pairs(
+        np.concatenate([across[:, 0], dealt[met.left[once]]]),
+        np.concatenate([across[:, 1], dealt[met.right[once]] + len(ledger)]),
+        np.concatenate([similarity, met.similarity[once]]),
+    )
     highest = float(pairs.similarity.max()) if len(pairs.left) else None
     return Crossings(pairs, highest, "every new row at the threshold")
 
 
 def numbered(sides: Sequence[str]) -> Ints:
-    """Give each side its number, 3 to a row that was left out."""
+    """Give each side its number."""
     numbers = {side: number for number, side in enumerate((*SIDES, ""))}
     return np.array([numbers[side] for side in sides], np.int64)
 
