@@ -11,7 +11,7 @@ from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import DataError
 from tunemill.rows import Message, Row, make_row
 from tunemill.splits import SIDES, Certificate, Entry, Grouping, Ledger, SplitSettings, split
-from tunemill.splits.certificate import certificate
+from tunemill.splits.certificate import Placed, certificate
 from tunemill.splits.dealing import deal
 from tunemill.splits.grouping import Newcomers, groups, texts_of
 from tunemill.splits.rounds import certified, searched
@@ -169,7 +169,8 @@ def test_the_certificate_counts_what_stands_on_two_sides() -> None:
         for i, (r, side) in enumerate(zip(rows, sides, strict=True))
     ]
     ledger = Ledger().with_night(entries, Grouping.of(SplitSettings()))
-    found = certificate(rows, sides, SplitSettings(), crossed(rows, sides, 0.5), ledger)
+    placed = [Placed(r, side, str(i), True) for i, (r, side) in enumerate(zip(rows, sides, strict=True))]
+    found = certificate(placed, SplitSettings(), crossed(rows, sides, 0.5), ledger)
     assert found.cross_split_near_duplicates == 3
     assert (found.shared_users, found.shared_conversations, found.shared_rows) == (1, 1, 1)
     assert found.highest_similarity == 1.0
