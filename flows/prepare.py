@@ -3,11 +3,12 @@
 from prefect import flow
 
 from tasks.deduplicate import deduplicate
+from tasks.history import earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
 from tasks.page import page, show
-from tasks.split import split, warn_if_small
+from tasks.split import benchmark_files, split, warn_if_small
 from tasks.validate import validate
 from tunemill.artifacts import Splits
 from tunemill.config import PipelineConfig
@@ -17,10 +18,11 @@ from tunemill.quality.page_settings import Task
 @flow(flow_run_name="prepare {config.name}")
 def prepare(config: PipelineConfig) -> Splits:
     """Read, check, clean and deal the rows."""
-    raw = ingest(closed_files(config.ingest), config.ingest)
+    files = closed_files(config.ingest)
+    raw = ingest(files, config.ingest)
     words = tokenizer(located_model(config.model))
     valid = validate(raw, words, config.validation)
     clean = deduplicate(valid, config.deduplicate)
-    splits = split(clean, config.split)
+    splits = split(clean, earlier_splits(files, config.split), benchmark_files(config.split), config.split)
     show(page(raw, valid, words, clean, splits, config.page, Task(type=config.task_type)))
     return warn_if_small(splits, config.task_type)

@@ -4,7 +4,7 @@ Rows whose prompt was answered in more than one way are listed, and a rule says 
 """
 
 from tasks.stage import stage
-from tunemill import dedup, rows
+from tunemill import dedup, rows, segments
 from tunemill.artifacts import CleanDataset, ValidDataset
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise
@@ -13,13 +13,13 @@ from tunemill.quality.expectations import certify_unique
 from tunemill.store import Work
 
 
-@stage(makes=CleanDataset, version=4, engines=("great_expectations",))
+@stage(makes=CleanDataset, version=5, engines=("great_expectations",))
 def deduplicate(work: Work, valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset:
     """Keep one row a cluster, and let Great Expectations certify that no text is left twice."""
-    came = rows.read(work.open(valid) / "rows.parquet")
+    came = segments.read(work.open(valid) / "rows")
     found = dedup.deduplicate(came, settings)
     certify_unique([normalise(conversation_text(row)) for row in found.kept])
-    written = rows.write(work.folder / "rows.parquet", found.kept)
+    written = segments.write(work.folder / "rows", found.kept)
     written += rows.write_lines(work.folder / "duplicates.jsonl", found.duplicates)
     rows.write_lines(work.folder / "contradictions.jsonl", found.contradictions)
     if written + found.dropped != len(came):

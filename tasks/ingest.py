@@ -7,9 +7,10 @@ from pathlib import Path
 
 import orjson
 
+from tasks.history import note_files
 from tasks.run import Run
 from tasks.stage import stage
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.artifacts import RawDataset, SourceFile, SourceFiles
 from tunemill.errors import DataError, StoreError
 from tunemill.files import FileDigests
@@ -77,17 +78,18 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
 
 
-@stage(makes=RawDataset, version=2)
+@stage(makes=RawDataset, version=3)
 def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDataset:
     """Turn every record of every file into exactly one row, rejection, or record passed over."""
     read_in = Read()
     for file in {file.sha256: file for file in files.files}.values():
         read_in.take(file, settings)
-    written = rows.write(work.folder / "rows.parquet", sorted(read_in.kept, key=lambda row: row.place))
+    note_files(work, files)
+    written = segments.write(work.folder / "rows", _from_old_to_new(read_in.kept))
     written += rows.write_lines(work.folder / "rejected.jsonl", read_in.rejected)
-    written += rows.write_passed(work.folder / "passed_over.parquet", read_in.passed)
+    written += segments.write_passed(work.folder / segments.PASSED, read_in.passed)
     if read_in.disliked:
-        written += rows.write(work.folder / "disliked.parquet", sorted(read_in.disliked, key=lambda row: row.place))
+        written += segments.write(work.folder / segments.KEPT_APART, _from_old_to_new(read_in.disliked))
     if written != read_in.counts["records"]:
         raise StoreError(
             f"ingest: {read_in.counts['records']:,} records were read and {written:,} written; this is a bug, report it"
@@ -96,6 +98,10 @@ def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDatas
     names = {f.sha256: _shown(Path(f.path)) for f in files.files}
     limit(read_in, settings.max_rejected, names, work.resume / "rejected.jsonl")
     return work.seal(RawDataset, files=len(files.files), **read_in.totals())
+
+
+def _from_old_to_new(found: Iterable[Row]) -> list[Row]:
+    return sorted(found, key=lambda row: row.place)
 
 
 class Read:

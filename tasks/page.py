@@ -25,7 +25,7 @@ from tunemill.quality.rendered import Renderer
 from tunemill.store import Store, Work
 
 
-@stage(makes=DataPage, version=2, engines=("matplotlib", "tokenizers"))
+@stage(makes=DataPage, version=3, engines=("matplotlib", "tokenizers"))
 def page(
     work: Work,
     raw: RawDataset,
@@ -39,16 +39,15 @@ def page(
     """Count what went on and what was left out, look at what will train, and write both down."""
     datasets = (raw, valid, clean, splits)
     folders = {each.stage: work.open(each) for each in datasets}
-    counts = {each.stage: each.counts.get("rows", 0) for each in datasets}
     dropped = list(lines(folders["deduplicate"] / "duplicates.jsonl", Copied))
     answers = list(lines(folders["deduplicate"] / "contradictions.jsonl", Contradicted))
     certificate = orjson.loads((folders["split"] / "certificate.json").read_bytes())
     tally, model = Tally(settings.balance.field), Renderer(work.open(tokenizer))
-    sides = {side: read_side(folders["split"] / f"{side}.parquet", side, tally) for side in SIDES}
+    sides = {side: read_side(folders["split"] / side, side, tally) for side in SIDES}
     sample = sides["train"].sample
     lengths = [model.lengths(row.messages) for row in sample]
     facts = pages.Facts(
-        funnel=funnel_of(folders, counts, sides, dropped, answers),
+        funnel=funnel_of(folders, raw.counts["rows"], sides, dropped, answers),
         files=files_of(folders, sides, dropped, answers),
         copies=pages.copies(dropped),
         contradictions=pages.contradictions(answers),
@@ -68,7 +67,7 @@ def page(
         task=task,
         certificate=certificate,
         contradictions=pages.answers(answers, settings.examples),
-        pairs=pages.pairs(dropped, settings.examples, functools.partial(rows_at, folders["validate"] / "rows.parquet")),
+        pairs=pages.pairs(dropped, settings.examples, functools.partial(rows_at, folders["validate"] / "rows")),
         examples=[model.render(row) for row in pages.at_distances(sample, settings.examples)],
         names=file_names(),
         links={"tokens.png": "tokens.png", **_links(datasets)},

@@ -1,6 +1,7 @@
 """Plan: say which stages a run would hold, make, or cannot know yet, without running or loading any of them.
 
-Each artifact type is made by one stage, so the stages' signatures say how they are joined.
+Each artifact type is made by one stage, so the stages' signatures say how they are joined; what may be None, such as
+the split of an earlier night, is known before any of them runs.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from tasks.deduplicate import deduplicate
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.gate import gate
+from tasks.history import earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.merge import merge
@@ -19,12 +21,12 @@ from tasks.model import model, tokenizer
 from tasks.page import page
 from tasks.quantize import quantize
 from tasks.screen import listed
-from tasks.split import split
+from tasks.split import benchmark_files, split
 from tasks.stage import Stage, changed
 from tasks.train import train
 from tasks.validate import validate
 from tasks.verify import verify
-from tunemill.artifacts import Artifact, SourceFiles
+from tunemill.artifacts import Artifact, BenchmarkFiles, SourceFiles, Splits
 from tunemill.config import PipelineConfig
 from tunemill.home import Home
 from tunemill.models.sources import ModelSource
@@ -58,8 +60,11 @@ def planned(config: PipelineConfig) -> list[Step]:
     """Go through the stages in order; only what is held has a digest that the next stage's key can use."""
     store = Store(Home.find().store)
     sections = {type(s): s for s in (getattr(config, name) for name in type(config).model_fields)}
-    known: dict[type, Any] = {
-        SourceFiles: closed_files(config.ingest),
+    files = closed_files(config.ingest)
+    known: dict[Any, Any] = {
+        SourceFiles: files,
+        Splits | None: earlier_splits(files, config.split),
+        BenchmarkFiles: benchmark_files(config.split),
         ModelSource: located_model(config.model),
         Task: Task(type=config.task_type),
         **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
@@ -77,8 +82,9 @@ def _estimated(step: Step, files: SourceFiles, config: PipelineConfig) -> Step:
     return step.model_copy(update={"estimated": size})
 
 
-def _step(stage: Stage[Any, Any], known: dict[type, Any], store: Store) -> Step:
-    unknown = [k.stage for k in stage.parameters.values() if issubclass(k, Artifact) and k not in known]
+def _step(stage: Stage[Any, Any], known: dict[Any, Any], store: Store) -> Step:
+    kinds = stage.parameters.values()
+    unknown = [k.stage for k in kinds if isinstance(k, type) and issubclass(k, Artifact) and k not in known]
     if unknown:
         return Step(name=stage.name, state="depends", why=unknown)
     arguments = {name: known[kind] for name, kind in stage.parameters.items()}

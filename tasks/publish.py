@@ -15,7 +15,7 @@ from tasks.ingest import file_names
 from tasks.killed import records
 from tasks.run import Run
 from tasks.train import points
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.artifacts import Artifact, DataPage, Decision, Evaluation, Verification
 from tunemill.home import PROJECT, Home
 from tunemill.store import MANIFEST, Manifest, Store
@@ -98,7 +98,7 @@ def _tell(tracking: Tracking, run: Run, store: Store, chain: dict[str, Manifest]
     tracking.metrics([(f"test/{arm}/{name}", value, 0) for (arm, name), value in scores.items() if arm != "tuned"])
     model = _model(tracking, run, store, chain["train"])
     tuned = {f"test/{arm}/{name}": value for (arm, name), value in scores.items() if arm == "tuned"}
-    tracking.scores(model, tuned, "test", chain["split"].files["test.parquet"].sha256)
+    tracking.scores(model, tuned, "test", chain["split"].part("test"))
 
 
 def _data_page(tracking: Tracking, run: Run, store: Store) -> None:
@@ -126,17 +126,15 @@ def _for_people(name: str) -> bool:
 
 
 def _datasets(tracking: Tracking, store: Store, chain: dict[str, Manifest]) -> None:
-    import pyarrow.parquet as pq
-
-    names, table = file_names(), store.folder("ingest", chain["ingest"].key) / "rows.parquet"
-    sources = Counter(pq.read_table(table, columns=["source"]).column("source").to_pylist())
+    names, table = file_names(), store.folder("ingest", chain["ingest"].key) / "rows"
+    sources = Counter(segments.table(table, ["source"]).column("source").to_pylist())
     for source, count in sorted(sources.items()):
         place = PROJECT / names[source] if source in names else table
         tracking.dataset(names.get(source, source[:SHOWN]), source, place, "raw", count)
     split = chain["split"]
     for side in ("train", "validation", "test"):
-        path = store.folder("split", split.key) / f"{side}.parquet"
-        tracking.dataset(side, split.files[path.name].sha256, path, side, split.counts[side])
+        path = store.folder("split", split.key) / side
+        tracking.dataset(side, split.part(side), path, side, split.counts[side])
 
 
 def _intervals(summary: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:

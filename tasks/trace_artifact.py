@@ -8,6 +8,7 @@ from tasks.killed import records
 from tasks.plan import STAGES
 from tasks.publish import lineage
 from tasks.trace_names import Names
+from tunemill import segments
 from tunemill.home import Home
 from tunemill.rows import read_lines
 from tunemill.store import Manifest, Store
@@ -70,10 +71,10 @@ def of_source(store: Store, names: Names, what: str, digests: Sequence[str]) -> 
 
 def _records(store: Store, ingest: Manifest, digest: str) -> dict[str, int]:
     """Count the records of one source file in an ingest."""
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
 
     folder = store.folder(ingest.stage, ingest.key)
-    table = pq.read_table(folder / "rows.parquet", columns=["source"], filters=[("source", "=", digest)])
+    table = segments.table(folder / "rows", ["source"], pc.field("source") == digest)
     rejected = sum(record["source"] == digest for record in read_lines(folder / "rejected.jsonl"))
     return {"rows": table.num_rows, "rejected": rejected}
 
@@ -135,17 +136,15 @@ def _order(stage: str) -> int:
 
 def _rows(store: Store, names: Names, chain: dict[str, Manifest]) -> list[dict[str, Any]]:
     """List the rows of the last dataset in a chain: the split's, else that before it."""
-    import pyarrow.parquet as pq
-
     last = next((name for name in ("split", "deduplicate", "validate", "ingest") if name in chain), None)
     if last is None:
         return []
     folder = store.folder(last, chain[last].key)
-    tables = {side: f"{side}.parquet" for side in SIDES} if last == "split" else {None: "rows.parquet"}
+    tables = {side: side for side in SIDES} if last == "split" else {None: "rows"}
     return [
         {"row_id": row["row_id"], "side": side, "file": named, "line": row["line"], "sha256": row["source"]}
         for side, file in tables.items()
-        for row in pq.read_table(folder / file, columns=["row_id", "source", "line"]).to_pylist()
+        for row in segments.table(folder / file, ["row_id", "source", "line"]).to_pylist()
         for named in (names.of(row["source"]),)
     ]
 

@@ -3,9 +3,11 @@
 A row is known by where it stands, since validate gives a row whose white space it tidied a new id.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -13,12 +15,15 @@ import orjson
 from tasks.replay_files import origins
 from tasks.trace_artifact import SIDES, descended, versions
 from tasks.trace_names import Names
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.errors import ConfigError, StoreError
 from tunemill.quality.columns import clean
 from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import Row
 from tunemill.store import Manifest, Store
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
 
 MOST = 100
 """Records that may begin in one line and still be told one by one; a JSON array may stand in a single line."""
@@ -83,12 +88,13 @@ def _told(names: Names, what: str, found: Iterable[tuple[str, int, list[Step]]])
       mended_as    where replay put the mended record, [{file, line}]
       path           steps of ingest; each step leads to those in its `next`, down to export:
         stage, keys  artifacts that hold the same rows, newest first
-        outcome      read, passed over, kept, rejected, duplicate, contradiction, train, validation, test (split),
-                     trained, not trained, shipped
+        outcome      read, passed over, kept, rejected, duplicate, contradiction, train, validation, test or left out
+                     (split), trained, not trained, shipped
         row_id       the row's id there, None where it was never a row
         …            rejected, passed over: reason, detail; duplicate: kind, similarity, kept {row_id, file, line};
                      contradiction: reason, and kept (None where no answer of its prompt stays);
                      deduplicate, kept: stands_for [{row_id, file, line, kind}];
+                     left out: reason, and the file of the split in which it is listed;
                      shipped: versions [{name, version, gate}]
     trained          keys of the adapters that were trained on it, or on the row that stays in its place
     """
@@ -125,7 +131,7 @@ def _path(store: Store, names: Names, source: str, line: int, row_id: str | None
     for group in _same(store.manifests("ingest")):
         folder = store.folder("ingest", group[0].key)
         validated = _same(descended(store, "validate", group))
-        there = _whole(folder / "rows.parquet", source, line)
+        there = _whole(folder / "rows", source, line)
         alone = len(there) == 1
         read = there if alone or row_id is None else [row for row in there if row_id in _ids(row, validated)]
         if len(read) > MOST:
@@ -138,7 +144,7 @@ def _path(store: Store, names: Names, source: str, line: int, row_id: str | None
             found.append(_step(group, "read", row.row_id, steps))
         for rejection in _rejections(folder, source, line) if row_id is None else ():
             found.append(_rejected(group, rejection))
-        for record in rows.set_aside(folder) if row_id is None else ():
+        for record in segments.set_aside(folder) if row_id is None else ():
             if (record.source, record.line) == (source, line):
                 about = {"reason": record.reason, "detail": record.detail}
                 found.append(_step(group, "passed over", None, [], **about))
@@ -148,7 +154,7 @@ def _path(store: Store, names: Names, source: str, line: int, row_id: str | None
 def _validate(store: Store, names: Names, group: Group, read: Row, alone: bool) -> Step:
     """Find a row by its place, and where it is not alone there by the id that tidying gave it."""
     row, folder = _cleaned(read, group), store.folder("validate", group[0].key)
-    stand = _rows(folder / "rows.parquet", source=row.source, line=row.line)
+    stand = _rows(folder / "rows", source=row.source, line=row.line)
     if place := next((place for place in stand if alone or place.row_id == row.row_id), None):
         after = _same(descended(store, "deduplicate", group))
         return _step(group, "kept", place.row_id, [_deduplicate(store, names, each, place) for each in after])
@@ -194,14 +200,29 @@ def _contradiction(folder: Path, names: Names, row: Place) -> Step | None:
 
 def _split(store: Store, group: Group, row: Place) -> Step:
     folder = store.folder("split", group[0].key)
-    side = next((side for side in SIDES if _holds(folder / f"{side}.parquet", row)), None)
-    if side is None:
-        raise StoreError(f"{folder} holds row {row.row_id} on no side; this is a bug, report it")
+    side = next((side for side in SIDES if _holds(folder / side, row)), None)
+    about = {} if side else _left_out(folder, row)
     adapters = _same(descended(store, "train", group))
-    return _step(group, side, row.row_id, [_train(store, each, row, side) for each in adapters])
+    after = [_train(store, each, row, side) for each in adapters]
+    return _step(group, side or "left out", row.row_id, after, **about)
 
 
-def _train(store: Store, group: Group, row: Place, side: str) -> Step:
+def _left_out(folder: Path, row: Place) -> dict[str, Any]:
+    """Tell why a row stands on no side.
+
+    Raises:
+        StoreError: no list of the split names it.
+    """
+    reasons = {"bridges": "its neighbours stand on two sides", "contaminated": "it holds a benchmark's item"}
+    for name, reason in reasons.items():
+        path = folder / f"{name}.jsonl"
+        listed = rows.read_lines(path) if path.exists() else ()
+        if any(msgspec.convert(each, Place) == row for each in listed):
+            return {"reason": reason, "listed": path.name}
+    raise StoreError(f"{folder} holds row {row.row_id} on no side; this is a bug, report it")
+
+
+def _train(store: Store, group: Group, row: Place, side: str | None) -> Step:
     shipped = [
         _step(each, "shipped", row.row_id, [], versions=versions(each[0].digest))
         for each in _same(descended(store, "export", group))
@@ -237,7 +258,7 @@ def _same(manifests: Iterable[Manifest]) -> list[list[Manifest]]:
 
 
 def _tables(store: Store, stage: str) -> list[Path]:
-    return [store.folder(stage, group[0].key) / "rows.parquet" for group in _same(store.manifests(stage))]
+    return [store.folder(stage, group[0].key) / "rows" for group in _same(store.manifests(stage))]
 
 
 def _lines(store: Store, digest: str) -> set[int]:
@@ -246,11 +267,15 @@ def _lines(store: Store, digest: str) -> set[int]:
 
 def _rows(path: Path, **where: str | int) -> list[Place]:
     """Read where rows stand, of those rows whose columns have the given values."""
-    import pyarrow.parquet as pq
-
-    columns = list(Place.__struct_fields__)
-    table = pq.read_table(path, columns=columns, filters=[(name, "=", value) for name, value in where.items()])
+    table = segments.table(path, Place.__struct_fields__, _matching(where))
     return msgspec.convert(table.to_pylist(), list[Place])
+
+
+def _matching(where: Mapping[str, str | int]) -> "pc.Expression":
+    """Say that every column has its value."""
+    import pyarrow.compute as pc
+
+    return functools.reduce(operator.and_, (pc.field(name) == value for name, value in where.items()))
 
 
 def _holds(path: Path, row: Place) -> bool:

@@ -114,6 +114,8 @@ def _outcome(step: Found) -> str:
             gone = ", ".join(f"{_place(each)} ({each['kind']})" for each in step["stands_for"][:3])
             more = len(step["stands_for"]) - 3
             return f"kept, in place of {gone}{f' and {more:,} more' if more > 0 else ''}"
+        case "left out":
+            return f"left out: {step['reason']} ({step['listed']})"
         case "trained" | "not trained" as trained:
             return f"{trained} on it"
         case "shipped":

@@ -24,8 +24,8 @@ def train(work: Work, base: BaseWeights, tokenizer: Tokenizer, splits: Splits, s
     job = {
         "model": str(work.open(base)),
         "tokenizer": str(work.open(tokenizer)),
-        "train": str(data / "train.parquet"),
-        "validation": str(data / "validation.parquet"),
+        "train": str(data / "train"),
+        "validation": str(data / "validation"),
         "out": str(work.resume / "out"),
         "checkpoints": str(work.resume / "checkpoints"),
         "events": str(work.resume / "events.jsonl"),

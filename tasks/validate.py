@@ -2,7 +2,7 @@
 
 from tasks.ingest import file_names
 from tasks.stage import stage
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.artifacts import RawDataset, Tokenizer, ValidDataset
 from tunemill.errors import DataError
 from tunemill.models.chat import Chat
@@ -13,12 +13,12 @@ from tunemill.quality.settings import ValidateSettings
 from tunemill.store import Work
 
 
-@stage(makes=ValidDataset, version=2, engines=("great_expectations", "tokenizers"))
+@stage(makes=ValidDataset, version=3, engines=("great_expectations", "tokenizers"))
 def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: ValidateSettings) -> ValidDataset:
     """Run the Great Expectations suite over every row and write what a person wants to see of it."""
     chat = Chat(work.open(tokenizer))
     names = file_names()
-    read = rows.read(work.open(raw) / "rows.parquet")
+    read = segments.read(work.open(raw) / "rows")
     try:
         validated = expectations.validate(
             read, settings, lambda turns: len(chat.encode(turns).ids), work.report / "data_docs", names
@@ -27,7 +27,7 @@ def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: Valida
         listed = work.resume / "rejected.jsonl"
         rows.write_lines(listed, refused.validated.rejected)
         raise DataError(f"{refused}\n  all of them: {listed}\n  Earlier stages are kept.") from None
-    rows.write(work.folder / "rows.parquet", validated.kept)
+    segments.write(work.folder / "rows", validated.kept)
     rows.write_lines(work.folder / "rejected.jsonl", validated.rejected)
     write_report(validated, work.report, names)
     tokens = sum(validated.lengths.kept_tokens)

@@ -61,7 +61,7 @@ def verify(
         quantized=work.open(quantized),
         exported=work.open(exported),
         evaluation=work.open(evaluation),
-        test=work.open(splits) / "test.parquet",
+        test=work.open(splits) / "test",
         scratch=work.resume,
     )
     found = prove(folders, method(work, adapter), evaluated_with(manifest), wanted.method, settings, hear)

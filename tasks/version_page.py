@@ -44,8 +44,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
     @property
     def test_digest(self) -> str:
-        """Sha256 of the rows that they were measured on."""
-        return self.chain["split"].files["test.parquet"].sha256
+        """Digest of the rows that they were measured on."""
+        return self.chain["split"].part("test")
 
 
 def read(store: Store, exported: Exported, decision: Decision) -> Evidence:

@@ -5,23 +5,18 @@ import numpy as np
 import pytest
 
 from tests.dedup.conftest import banking_rows
-from tunemill import splits
 from tunemill.dedup import deduplicate
+from tunemill.dedup.crossings import Crossings
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import DataError
 from tunemill.rows import Message, Row, make_row
-from tunemill.splits import (
-    SIDES,
-    Certificate,
-    Parts,
-    SplitSettings,
-    certificate,
-    certified,
-    cross_split,
-    deal,
-    groups,
-    split,
-)
+from tunemill.splits import SIDES, Certificate, Entry, Grouping, Ledger, SplitSettings, split
+from tunemill.splits.certificate import Placed, certificate
+from tunemill.splits.dealing import deal
+from tunemill.splits.grouping import Newcomers, groups, texts_of
+from tunemill.splits.rounds import certified, searched
+
+Parts = dict[str, list[Row]]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +26,18 @@ def banking() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def dealt(banking: list[Row]) -> tuple[Parts, Certificate]:
-    return split(banking, SplitSettings())
+    return parted(banking, SplitSettings())
+
+
+def parted(rows: list[Row], settings: SplitSettings) -> tuple[Parts, Certificate]:
+    """Split rows of one night, and put those of each side together."""
+    found = split(rows, settings)
+    named = sorted(zip(rows, found.sides, strict=True), key=lambda one: (one[0].place, one[0].row_id))
+    return {side: [row for row, own in named if own == side] for side in SIDES}, found.certificate
+
+
+def crossed(rows: list[Row], sides: list[str], threshold: float) -> Crossings:
+    return searched(Newcomers(rows, texts_of(rows), SplitSettings(group_threshold=threshold)), sides, Ledger())
 
 
 def row(number: int, text: str = "", source: str = "a", **known: str) -> Row:
@@ -40,7 +46,7 @@ def row(number: int, text: str = "", source: str = "a", **known: str) -> Row:
 
 
 def test_1000_single_rows_give_exactly_800_100_100() -> None:
-    _, found = split([row(i) for i in range(1000)], SplitSettings())
+    _, found = parted([row(i) for i in range(1000)], SplitSettings())
     assert found.rows == {"train": 800, "validation": 100, "test": 100}
     assert found.leaks == 0
 
@@ -49,14 +55,14 @@ def test_the_order_of_rows_and_files_changes_no_side() -> None:
     rows = [row(i) for i in range(200)]
     shuffled = rows[:]
     random.Random(1).shuffle(shuffled)
-    first, _ = split(rows, SplitSettings())
-    second, _ = split(shuffled, SplitSettings())
+    first, _ = parted(rows, SplitSettings())
+    second, _ = parted(shuffled, SplitSettings())
     assert first == second
 
 
 def test_a_conversation_stands_on_one_side() -> None:
     rows = [row(i, conversation=f"c{i // 10}") for i in range(300)]
-    parts, found = split(rows, SplitSettings())
+    parts, found = parted(rows, SplitSettings())
     sides = [{r.conversation for r in part} for part in parts.values()]
     assert found.shared_conversations == 0
     assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
@@ -64,7 +70,7 @@ def test_a_conversation_stands_on_one_side() -> None:
 
 def test_the_check_sees_a_twin_that_was_put_on_the_other_side() -> None:
     rows = [row(0, "where is my parcel with the red spade"), row(1, "where is my parcel with the red spades")]
-    found = cross_split(rows, ["train", "test"], 0.5)
+    found = crossed(rows, ["train", "test"], 0.5)
     assert len(found.pairs.left) == 1
     assert found.highest is not None and found.highest > 0.8
 
@@ -75,24 +81,24 @@ def test_shares_that_do_not_add_up_are_refused_with_their_sum() -> None:
 
 
 def test_10_single_rows_give_exactly_8_1_1() -> None:
-    _, found = split([row(i) for i in range(10)], SplitSettings())
+    _, found = parted([row(i) for i in range(10)], SplitSettings())
     assert found.rows == {"train": 8, "validation": 1, "test": 1}
 
 
 def test_three_rows_fill_three_sides() -> None:
-    _, found = split([row(i) for i in range(3)], SplitSettings())
+    _, found = parted([row(i) for i in range(3)], SplitSettings())
     assert found.rows == {"train": 1, "validation": 1, "test": 1}
 
 
 def test_another_seed_deals_otherwise() -> None:
     rows = [row(i) for i in range(100)]
-    assert split(rows, SplitSettings(seed=1))[0] != split(rows, SplitSettings(seed=2))[0]
+    assert parted(rows, SplitSettings(seed=1))[0] != parted(rows, SplitSettings(seed=2))[0]
 
 
 def test_a_user_stands_on_one_side_unless_users_are_not_asked_for() -> None:
     rows = [row(i, user=f"u{i // 5}") for i in range(100)]
-    assert split(rows, SplitSettings())[1].groups == {"train": 16, "validation": 2, "test": 2}
-    assert sum(split(rows, SplitSettings(by_user=False))[1].groups.values()) == 100
+    assert parted(rows, SplitSettings())[1].groups == {"train": 16, "validation": 2, "test": 2}
+    assert sum(parted(rows, SplitSettings(by_user=False))[1].groups.values()) == 100
 
 
 def test_links_of_different_kinds_join_one_group() -> None:
@@ -103,18 +109,18 @@ def test_links_of_different_kinds_join_one_group() -> None:
 
 def test_rows_without_a_prompt_are_no_group() -> None:
     rows = [make_row([Message("assistant", f"Note {i}.")], "a" * 64, i) for i in range(30)]
-    assert split(rows, SplitSettings())[1].groups == {"train": 24, "validation": 3, "test": 3}
+    assert parted(rows, SplitSettings())[1].groups == {"train": 24, "validation": 3, "test": 3}
 
 
 def test_the_same_row_in_two_files_goes_to_one_side() -> None:
     rows = [make_row([Message("assistant", f"Note {i}.")], source * 64, i) for i in range(50) for source in "ab"]
-    assert split(rows, SplitSettings())[1].shared_rows == 0
+    assert parted(rows, SplitSettings())[1].shared_rows == 0
 
 
 def test_the_same_rows_under_other_lines_go_to_the_same_sides() -> None:
     rows = [row(i) for i in range(200)]
     moved = [make_row(r.messages, "f" * 64, 1_000 - r.line) for r in rows]
-    one, other = (split(part, SplitSettings())[0] for part in (rows, moved))
+    one, other = (parted(part, SplitSettings())[0] for part in (rows, moved))
     assert [{r.row_id for r in one[side]} for side in SIDES] == [{r.row_id for r in other[side]} for side in SIDES]
 
 
@@ -123,7 +129,7 @@ def test_a_group_of_95_rows_of_100_is_refused_with_the_numbers() -> None:
     with pytest.raises(
         DataError, match=r"train would get 9[0-9]% of 100 rows, not 80%: 6 groups, the largest of 95 rows"
     ):
-        split(rows, SplitSettings())
+        parted(rows, SplitSettings())
 
 
 def test_every_side_of_banking77_gets_its_share_of_what_is_asked_often(banking: list[Row]) -> None:
@@ -151,14 +157,20 @@ def test_nothing_of_banking77_leaks(banking: list[Row], dealt: tuple[Parts, Cert
 def test_a_random_deal_of_banking77_leaks(banking: list[Row]) -> None:
     draw = random.Random(0)
     sides = draw.choices(SIDES, weights=(8, 1, 1), k=len(banking))
-    assert len(cross_split(banking, sides, 0.5).pairs.left) > 500
+    assert len(crossed(banking, sides, 0.5).pairs.left) > 500
 
 
 def test_the_certificate_counts_what_stands_on_two_sides() -> None:
     rows = [row(1, "where is my red card", user="u", conversation="c"), row(2, "where is my red car", user="u")]
     rows += [row(1, "where is my red card", conversation="c")]
     sides = ["train", "validation", "test"]
-    found = certificate(rows, np.arange(3), sides, SplitSettings(), cross_split(rows, sides, 0.5))
+    entries = [
+        Entry(r.row_id, r.source, r.line, str(i), side, "", r.conversation, r.user)
+        for i, (r, side) in enumerate(zip(rows, sides, strict=True))
+    ]
+    ledger = Ledger().with_night(entries, Grouping.of(SplitSettings()))
+    placed = [Placed(r, side, str(i), True) for i, (r, side) in enumerate(zip(rows, sides, strict=True))]
+    found = certificate(placed, SplitSettings(), crossed(rows, sides, 0.5), ledger)
     assert found.cross_split_near_duplicates == 3
     assert (found.shared_users, found.shared_conversations, found.shared_rows) == (1, 1, 1)
     assert found.highest_similarity == 1.0
@@ -170,21 +182,25 @@ def twins(pairs: int) -> list[Row]:
     return [row(i, text) for i, text in enumerate(texts)]
 
 
+def strangers(rows: list[Row]) -> Newcomers:
+    return Newcomers(rows, texts_of(rows), SplitSettings())
+
+
 def test_twins_that_the_grouping_missed_are_merged_and_dealt_again() -> None:
-    _, found = certified(twins(200), np.arange(400), SplitSettings())
-    assert found.leaks == 0
-    assert 200 <= sum(found.groups.values()) < 400
+    found = certified(strangers(twins(200)), np.arange(400), Ledger())
+    assert len(found.crossed.pairs.left) == 0
+    assert 200 <= len(set(found.joined.labels.tolist())) < 400
 
 
 def test_twins_that_stay_apart_after_the_last_round_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "ROUNDS", 1)
+    monkeypatch.setattr("tunemill.splits.rounds.ROUNDS", 1)
     with pytest.raises(DataError, match=r"after dealing 1 times, the first between the rows a{12}:\d+ and a{12}:\d+"):
-        certified(twins(200), np.arange(400), SplitSettings())
+        certified(strangers(twins(200)), np.arange(400), Ledger())
 
 
 def test_two_groups_cannot_fill_three_sides() -> None:
     with pytest.raises(DataError, match="form 2 groups"):
-        split([row(0), row(1)], SplitSettings())
+        parted([row(0), row(1)], SplitSettings())
 
 
 def test_the_oldest_of_near_duplicates_stays_whatever_the_order() -> None:

@@ -17,7 +17,7 @@ from tunemill.dedup.overlap import alike
 from tunemill.dedup.text import normalise_all, prompt_text
 from tunemill.home import PROJECT
 from tunemill.rows import Message, Row, make_row
-from tunemill.splits import SplitSettings, split
+from tunemill.splits import SIDES, SplitSettings, split
 
 DATA = Path(os.environ.get("TUNEMILL_REAL_DATA") or PROJECT / "../shared/data")
 THRESHOLD = 0.7
@@ -62,7 +62,8 @@ def exact(rows: Sequence[Row]) -> Sides:
 
 def grouped(rows: Sequence[Row]) -> Sides:
     """Deal as Tunemill does."""
-    return split(rows, SplitSettings())[0]
+    dealt = split(rows, SplitSettings()).sides
+    return {name: [row for row, side in zip(rows, dealt, strict=True) if side == name] for name in SIDES}
 
 
 WAYS: dict[str, Callable[[Sequence[Row]], Sides]] = {

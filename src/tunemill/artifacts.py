@@ -55,25 +55,26 @@ class BaseWeights(Artifact):
 
 
 class RawDataset(Artifact):
-    """rows.parquet as read, rejected.jsonl, passed_over.parquet, and disliked.parquet where `thumbs_down: keep`."""
+    """rows/ as read, rejected.jsonl, passed_over/, and disliked/ where `thumbs_down: keep`."""
 
     stage = "ingest"
 
 
 class ValidDataset(Artifact):
-    """rows.parquet that passed the expectations, rejected.jsonl, and the report."""
+    """rows/ that passed the expectations, rejected.jsonl, and the report."""
 
     stage = "validate"
 
 
 class CleanDataset(Artifact):
-    """rows.parquet without duplicates, and duplicates.jsonl."""
+    """rows/ without duplicates, and duplicates.jsonl."""
 
     stage = "deduplicate"
 
 
 class Splits(Artifact):
-    """train.parquet, validation.parquet, test.parquet, and certificate.json."""
+    """train/, validation/, test/, and certificate.json; what was left out in bridges.jsonl and
+    contaminated.jsonl; and ledger/ with a segment a night: where every row stands that was ever dealt."""
 
     stage = "split"
 
@@ -148,3 +149,7 @@ class SourceFiles(FrozenModel):
     def digest(self) -> str:
         """Hash of the files' digests."""
         return digest_of(sorted(file.sha256 for file in self.files))
+
+
+class BenchmarkFiles(SourceFiles):
+    """Files of benchmarks whose items must not be trained on."""

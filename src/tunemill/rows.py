@@ -164,19 +164,6 @@ def write_passed(path: Path, records: Sequence[PassedOver]) -> int:
     return len(records)
 
 
-def set_aside(folder: Path) -> Iterator[PassedOver]:
-    """Yield what an ingest's folder holds beside rows and rejections: records passed over, and those kept apart."""
-    import pyarrow.parquet as pq
-
-    for name in ("passed_over.parquet", "disliked.parquet"):
-        if not (folder / name).is_file():
-            continue
-        with pq.ParquetFile(folder / name) as table:
-            for batch in table.iter_batches(columns=["source", "line"] + ["reason", "detail"] * (name[0] == "p")):
-                for record in batch.to_pylist():
-                    yield PassedOver(**{"reason": DISLIKED, "detail": f"stands in {name}", **record})
-
-
 def write_lines(path: Path, records: Iterable[Any]) -> int:
     """Write one JSON object a line (structs or dicts); return how many."""
     count = 0

@@ -55,6 +55,10 @@ class Manifest(FrozenModel):
     counts: dict[str, int]
     files: dict[str, SealedFile]
 
+    def part(self, folder: str) -> str:
+        """Give the digest of what lies in one folder of it."""
+        return content_digest({name: file for name, file in self.files.items() if name.startswith(f"{folder}/")})
+
     def artifact(self, kind: type[A]) -> A:
         """Give the small JSON that travels."""
         return kind(key=self.key, digest=self.digest, counts=self.counts)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tasks.ingest import closed_files, ingest
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.errors import DataError
 from tunemill.home import Home
 from tunemill.sources.settings import IngestSettings
@@ -41,7 +41,7 @@ def read(
         settings = IngestSettings.model_validate({"traces": traces, "max_rejected": 0.9, **more})
         store = Store(Home.find().store)
         folder = store.open(ingest.run(store, closed_files(settings), settings))
-        kept = {row.prompt[-1].content: row for row in rows.read(folder / "rows.parquet")}
+        kept = {row.prompt[-1].content: row for row in segments.read(folder / "rows")}
         return kept, list(rows.read_lines(folder / "rejected.jsonl"))
 
     return ingested

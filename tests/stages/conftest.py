@@ -32,6 +32,7 @@ from tunemill.artifacts import (
     Adapter,
     Artifact,
     BaseWeights,
+    BenchmarkFiles,
     Decision,
     Evaluation,
     Exported,
@@ -53,7 +54,8 @@ from tunemill.evaluation.summary import ArmResult, Shown, score, summarise
 from tunemill.exporting.settings import ExportSettings
 from tunemill.home import PROJECT, Home
 from tunemill.quality.settings import ValidateSettings
-from tunemill.rows import read, write_lines
+from tunemill.rows import write_lines
+from tunemill.segments import read
 from tunemill.sources.closed import Closed
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings
@@ -159,7 +161,7 @@ def prepared(store: Store, folder: Path, words: Tokenizer) -> Splits:
         raw = ingest.run(store, closed_files(settings), settings)
     valid = validate.run(store, raw, words, ValidateSettings(min_rows=1, max_rejected=0.5))
     clean = deduplicate.run(store, valid, DeduplicateSettings())
-    return split.run(store, clean, SplitSettings(train=0.5, validation=0.2, test=0.3))
+    return split.run(store, clean, None, BenchmarkFiles(files=()), SplitSettings(train=0.5, validation=0.2, test=0.3))
 
 
 def recorded(config: PipelineConfig, store: Store, of: Sequence[Artifact], gate: str | None) -> str:
@@ -188,7 +190,7 @@ def made_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         store = Store(home.store)
         words, base = put(store, Tokenizer, small.tokenizer), put(store, BaseWeights, small.text("config.json"))
         splits = prepared(store, folder, words)
-        test = store.open(splits) / "test.parquet"
+        test = store.open(splits) / "test"
         given: dict[str, Artifact] = {"base": base, "tokenizer": words, "splits": splits}
         first, second = (put(store, Adapter, adapter(n), {"seed": n}, **given) for n in (1, 2))
         scored = put(store, Evaluation, evaluation(test), EVALUATED.model_dump(mode="json"), **given, adapter=first)

@@ -19,7 +19,7 @@ from tasks.split import split
 from tasks.stage import Stage
 from tasks.validate import validate
 from tests.models.conftest import CHATML, SPECIAL, byte_level
-from tunemill.artifacts import Artifact, SourceFile, SourceFiles, Tokenizer, digest_of
+from tunemill.artifacts import Artifact, BenchmarkFiles, SourceFile, SourceFiles, Tokenizer, digest_of
 from tunemill.config import PipelineConfig, load
 from tunemill.files import hash_file
 from tunemill.home import PROJECT
@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 2): ("8f7ee2ca80808da246f21b8cf7fd3097", "df985e98bcb917f53605115060e2b507"),
-    ("validate", 2): ("71ca0311348b684970da4a4cf70026b4", "d6137b624bd2325ae2c11f1e94f9ad53"),
-    ("deduplicate", 4): ("282841477ff9cd37e60d27b13293a573", "f697eaebc1e24530048f2ba27a8a3cb1"),
-    ("split", 3): ("70e8154fe7a9844db19f9be1b3de4695", "0301eef808cee361ddcaa8d96fbe9afa"),
-    ("page", 2): ("9f41f9ed233f7c6320e33cbf5039838b", "3f82bc113962b1af777354c067b806e5"),
+    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "9a18601492986d3fa19413c028c211ce"),
+    ("validate", 3): ("1f3638f78a42931970b3e150fe9a452e", "4f8278f4aa2f1dca86112cd8aea6bdc3"),
+    ("deduplicate", 5): ("d4074867f529939a1bb0e04287a1c928", "cf974373ca622aa73a736a67b3f62e1b"),
+    ("split", 4): ("eb5e2d3d959642ad8d07e071fd41c839", "b2ef5f153f6223edf3e2357cc4c08f00"),
+    ("page", 3): ("66e5d29e1007f7cc91a957e18d4bd71b", "4b59a629b8d9c49e27af5983f64a59cc"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }
@@ -73,7 +73,7 @@ def prepared(config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory) -
     words = small_tokenizer(store)
     valid, found["validate"] = ran(store, validate, raw, words, config.validation)
     clean, found["deduplicate"] = ran(store, deduplicate, valid, config.deduplicate)
-    splits, found["split"] = ran(store, split, clean, config.split)
+    splits, found["split"] = ran(store, split, clean, None, BenchmarkFiles(files=()), config.split)
     _, found["page"] = ran(store, page, raw, valid, words, clean, splits, config.page, Task(type=config.task_type))
     return found
 

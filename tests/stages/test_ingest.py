@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from tasks.ingest import closed_files, ingest, remember
 from tasks.run import Listener, listening
 from tasks.trace import trace
 from tasks.trace_text import shown
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.artifacts import SourceFile, SourceFiles
 from tunemill.errors import DataError
 from tunemill.files import hash_file
@@ -75,10 +74,10 @@ def test_6_records_are_3_rows_2_rejected_and_1_passed_over(home: Home, given: So
         "rows": 3, "rejected": 2, "passed_over": 1, "disliked": 0,
     }  # fmt: skip
     folder = store.open(raw)
-    kept = rows.read(folder / "rows.parquet")
+    kept = segments.read(folder / "rows")
     assert [row.answer for row in kept] == ["Hello", "Good day", "Hello!"]
     assert [r["reason"] for r in rows.read_lines(folder / "rejected.jsonl")] == ["thumbs down", "empty answer"]
-    passed = pq.read_table(folder / "passed_over.parquet").to_pylist()
+    passed = segments.table(folder / "passed_over").to_pylist()
     assert [(one["line"], one["reason"], one["source"]) for one in passed] == [(2, "too early", kept[0].source)]
 
 
@@ -87,8 +86,8 @@ def test_thumbs_down_that_are_kept_stand_in_a_file_of_their_own(home: Home, give
     raw = ingest.run(store, given, settings(thumbs_down="keep"))
     folder = store.open(raw)
     assert (raw.counts["rows"], raw.counts["disliked"], raw.counts["rejected"]) == (4, 1, 1)
-    assert [row.answer for row in rows.read(folder / "disliked.parquet")] == ["Go away"]
-    assert all(row.liked is not False for row in rows.read(folder / "rows.parquet"))
+    assert [row.answer for row in segments.read(folder / "disliked")] == ["Go away"]
+    assert all(row.liked is not False for row in segments.read(folder / "rows"))
 
 
 def test_a_record_that_was_passed_over_and_one_that_was_kept_apart_can_be_traced(
@@ -97,19 +96,17 @@ def test_a_record_that_was_passed_over_and_one_that_was_kept_apart_can_be_traced
     remember(given.files, home.root / "sources.jsonl")
     ingest.run(Store(home.store), given, settings(where={"since": "2026-01-15"}, thumbs_down="keep"))
     assert "passed over: too early: " in shown(trace(f"{given.files[0].path}:2"))
-    assert "passed over: thumbs down, kept apart: stands in disliked.parquet" in shown(
-        trace(f"{given.files[0].path}:3")
-    )
+    assert "passed over: thumbs down, kept apart: stands in disliked" in shown(trace(f"{given.files[0].path}:3"))
 
 
 def test_the_data_page_counts_every_record_that_was_read(home: Home, given: SourceFiles, tmp_path: Path) -> None:
     store = Store(home.store)
     raw = ingest.run(store, given, settings(where={"since": "2026-01-15"}, thumbs_down="keep"))
-    (tmp_path / "rejected.jsonl").touch()
+    for name in ("rejected", "bridges", "contaminated"):
+        (tmp_path / f"{name}.jsonl").touch()
     folders = {"ingest": store.open(raw), "validate": tmp_path, "deduplicate": tmp_path, "split": tmp_path}
     sides = {side: Side(3 if side == "train" else 0, Counter(), []) for side in ("train", "validation", "test")}
-    counts = {"ingest": raw.counts["rows"], "validate": 3, "deduplicate": 3}
-    found = funnel_of(folders, counts, sides, [], [])
+    found = funnel_of(folders, raw.counts["rows"], sides, [], [])
     assert (found.read, found.left_out, found.unaccounted) == (6, 3, 0)
     assert {loss.reason for loss in found.losses} == {"too early", "thumbs down, kept apart", "empty answer"}
     (numbers,) = files_of(folders, sides, [], []).values()

@@ -32,7 +32,7 @@ def test_the_69_records_of_the_chain_are_followed_to_their_sides(store: Store, c
     found = orjson.loads((store.open(made(store, chain)) / "page.json").read_bytes())
     steps = {step["stage"]: (step["came"], step["left"]) for step in found["funnel"]["steps"]}
     assert steps == {"ingest": (69, 68), "validate": (68, 67), "deduplicate": (67, 65), "split": (65, 65)}
-    assert found["funnel"]["sides"] == chain.splits.counts
+    assert found["funnel"]["sides"].items() <= chain.splits.counts.items()
     assert [(loss["stage"], loss["reason"], loss["example"]["line"]) for loss in found["funnel"]["losses"]] == [
         ("ingest", "broken JSON", 3),
         ("validate", "`answer` shorter than 50 characters", 4),

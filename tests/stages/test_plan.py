@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from tasks.history import earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.plan import Step, planned, shown
 from tasks.run import Listener, listening, pipeline_run
-from tasks.split import warn_if_small
-from tunemill.artifacts import Splits
+from tasks.split import benchmark_files, split, warn_if_small
+from tunemill import segments
+from tunemill.artifacts import CleanDataset, Splits
 from tunemill.config import PipelineConfig, load
 from tunemill.home import PROJECT, Home
 from tunemill.store import Store
@@ -44,6 +46,19 @@ def test_what_is_held_is_counted_exactly_and_a_changed_setting_is_named(config: 
     changed = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_rejected": 0.5})})
     again = step(planned(changed), "ingest")
     assert (again.state, again.why) == ("runs", ["section.settings.max_rejected 0.1 → 0.5"])
+
+
+def test_the_split_of_an_earlier_night_is_known_before_anything_runs(config: PipelineConfig) -> None:
+    store, files = Store(Home.find().store), closed_files(config.ingest)
+    first = files.model_copy(update={"files": files.files[:1]})
+    raw = ingest.run(store, first, config.ingest.model_copy(update={"max_rejected": 1.0}))
+    with store.work("deduplicate", "0" * 32) as work:
+        segments.write(work.folder / "rows", segments.read(store.open(raw) / "rows"))
+        work.seal(CleanDataset)
+        clean = store.commit(work, CleanDataset, {}, {"raw": f"ingest/{raw.key}"})
+    made = split.run(store, clean, None, benchmark_files(config.split), config.split)
+    assert earlier_splits(files, config.split) == made
+    assert step(planned(config), "split").why == ["deduplicate"]
 
 
 def test_too_few_training_rows_are_a_warning_with_the_number(config: PipelineConfig) -> None:

@@ -12,6 +12,7 @@ from tasks.replay import Replayed, replay, shown
 from tasks.replay_files import origins
 from tasks.trace import trace
 from tasks.trace_text import shown as told
+from tunemill import segments
 from tunemill.artifacts import RawDataset
 from tunemill.config import PipelineConfig, load
 from tunemill.errors import ConfigError
@@ -19,7 +20,7 @@ from tunemill.files import hash_file
 from tunemill.home import PROJECT, Home
 from tunemill.quality import expectations
 from tunemill.quality.limits import DatasetRefused
-from tunemill.rows import read, read_lines, write_lines
+from tunemill.rows import read_lines, write_lines
 from tunemill.sources.settings import IngestSettings
 from tunemill.store import Store
 
@@ -64,7 +65,7 @@ def rejected(config: PipelineConfig) -> Listing:
 def rejected_by_rules(config: PipelineConfig) -> Listing:
     """Give what validate lists of the rows of ingest; it lists every row that breaks a rule on rows."""
     raw, _ = ingested(config.ingest)
-    rows = read(Store(Home.find().store).open(raw) / "rows.parquet")
+    rows = segments.read(Store(Home.find().store).open(raw) / "rows")
     try:
         found = expectations.validate(rows, config.validation, lambda turns: 10)
     except DatasetRefused as refused:
@@ -96,7 +97,7 @@ def test_a_mended_record_lies_beside_its_source_and_is_read_by_the_next_run(logs
     assert found.outcomes[0].file == str(logs / "a.jsonl.replayed.jsonl")
     raw, still = ingested(config.ingest)
     assert (raw.counts["rows"], len(still)) == (4, 1)
-    rows = read(Store(Home.find().store).open(raw) / "rows.parquet")
+    rows = segments.read(Store(Home.find().store).open(raw) / "rows")
     (mended,) = [row for row in rows if row.source == hash_file(logs / "a.jsonl.replayed.jsonl")]
     assert (mended.answer, mended.conversation) == (ANSWER, "c-1")
 
@@ -190,7 +191,7 @@ def test_a_row_that_a_rule_rejected_keeps_its_conversation_user_and_time(logs: P
     (record,) = read_lines(logs / "a.csv.replayed.jsonl")
     assert (record["customer"], record["at"], record["conversation"]) == ("u-1", "2026-01-01", "s-1")
     raw, _ = ingested(config.ingest)
-    rows = read(Store(Home.find().store).open(raw) / "rows.parquet")
+    rows = segments.read(Store(Home.find().store).open(raw) / "rows")
     assert [(row.user, row.time, row.conversation) for row in rows if row.user] == [("u-1", "2026-01-01", "s-1")] * 2
 
 

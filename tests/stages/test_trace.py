@@ -11,7 +11,7 @@ from tasks.deduplicate import deduplicate
 from tasks.trace import trace
 from tasks.trace_text import shown
 from tests.stages.conftest import Chain, letter
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.artifacts import ValidDataset
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import ConfigError, ModelError
@@ -39,7 +39,7 @@ def outcomes(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def side(chain: Chain, name: str) -> list[rows.Row]:
-    return rows.read(chain.store.open(chain.splits) / f"{name}.parquet")
+    return segments.read(chain.store.open(chain.splits) / name)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tunemill.artifacts import (
     Adapter,
     Artifact,
     BaseWeights,
+    BenchmarkFiles,
     CleanDataset,
     Evaluation,
     RawDataset,
@@ -36,7 +37,7 @@ from tunemill.evaluation.settings import EvaluateSettings
 from tunemill.evaluation.summary import ArmResult, Shown, score, summarise
 from tunemill.files import hash_file
 from tunemill.home import PROJECT, Home
-from tunemill.rows import read
+from tunemill.segments import read
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings
 from tunemill.store import Store
@@ -139,18 +140,18 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Home:
     source = SourceFile(sha256=hash_file(file), path=str(file))
     remember([source], home.root / "sources.jsonl")
     raw: RawDataset = ingest.run(store, SourceFiles(files=(source,)), IngestSettings(files=[str(file)]))
-    table = (store.open(raw) / "rows.parquet").read_bytes()
-    report = {"report/report.md": b"# rows", "report/data_docs/index.html": b"<html>", "rows.parquet": table}
+    table = (store.open(raw) / "rows/0000.parquet").read_bytes()
+    report = {"report/report.md": b"# rows", "report/data_docs/index.html": b"<html>", "rows/0000.parquet": table}
     tokens = sealed(store, Tokenizer, {"tokenizer.json": b"{}"}, {})
     base = sealed(store, BaseWeights, {"model.safetensors": b"weights"}, {})
     valid = sealed(store, ValidDataset, report, {"raw": raw, "tokenizer": tokens})
-    clean = sealed(store, CleanDataset, {"rows.parquet": table}, {"valid": valid})
-    splits = split.run(store, clean, SplitSettings(train=0.5, validation=0.2, test=0.3))
+    clean = sealed(store, CleanDataset, {"rows/0000.parquet": table}, {"valid": valid})
+    splits = split.run(store, clean, None, BenchmarkFiles(files=()), SplitSettings(train=0.5, validation=0.2, test=0.3))
     adapter = {"adapter/adapter_model.safetensors": b"low rank", "adapter/adapter_config.json": b"{}"}
     adapter |= {"training.json": b"{}", "report/events.jsonl": events(), "report/loss.png": b"picture"}
     asked = {"settings": TrainSettings().model_dump(mode="json")}
     trained = sealed(store, Adapter, adapter, {"base": base, "tokenizer": tokens, "splits": splits}, section=asked)
-    scored = {"summary.json": summary(store.open(splits) / "test.parquet"), "report/report.md": b"# better"}
+    scored = {"summary.json": summary(store.open(splits) / "test"), "report/report.md": b"# better"}
     origins = {"base": base, "tokenizer": tokens, "splits": splits, "adapter": trained}
     sealed(store, Evaluation, scored, origins)
     return home

@@ -7,7 +7,7 @@ from tunemill.dedup.components import Ints
 from tunemill.dedup.overlap import Pairs, crossing, plan, shingled
 from tunemill.dedup.pairs import SEED, linking_pairs
 
-Method = Literal["every pair", "every pair at the threshold", "MinHash, another seed"]
+Method = Literal["every pair", "every pair at the threshold", "MinHash, another seed", "every new row at the threshold"]
 
 CHARACTERS = 30_000_000
 """Characters that an exact search holds in memory, about 90 bytes each."""

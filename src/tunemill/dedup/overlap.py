@@ -53,17 +53,23 @@ def shingled(texts: Sequence[str], shingle: int) -> Shingled:
     """Number the shingles of all texts by rarity; a text shorter than a shingle is one shingle of its own kind."""
     from tunemill.dedup import overlap_kernels
 
-    points, offsets = encode(texts)
-    hashes = np.zeros(max(points.size - shingle + 1, 0), np.uint64)
-    for k in range(shingle):
-        hashes = hashes * np.uint64(0xD6E8FEB86659FD93) + points[k : k + hashes.size]
+    hashes, offsets = hashed(texts, shingle)
     lengths = np.diff(offsets)
-    numbers, sizes, kinds = overlap_kernels.number(hashes, offsets[:-1], np.maximum(lengths - shingle + 1, 0))
+    numbers, sizes, kinds, _ = overlap_kernels.number(hashes, offsets[:-1], np.maximum(lengths - shingle + 1, 0))
     short = np.flatnonzero((lengths > 0) & (lengths < shingle))
     names: dict[str, int] = {}
     extra = np.array([kinds + names.setdefault(texts[int(i)], len(names)) for i in short], np.int64)
     owners = np.concatenate([np.repeat(np.arange(len(texts)), sizes), short])
     return _by_rarity(owners, np.concatenate([numbers, extra]), len(texts), max(kinds + len(names), 1))
+
+
+def hashed(texts: Sequence[str], shingle: int) -> tuple[npt.NDArray[np.uint64], Ints]:
+    """Hash what begins at each character of the texts laid end to end; also give where each text begins."""
+    points, offsets = encode(texts)
+    hashes = np.zeros(max(points.size - shingle + 1, 0), np.uint64)
+    for k in range(shingle):
+        hashes = hashes * np.uint64(0xD6E8FEB86659FD93) + points[k : k + hashes.size]
+    return hashes, offsets
 
 
 def _by_rarity(owners: Ints, numbers: Ints, texts: int, kinds: int) -> Shingled:

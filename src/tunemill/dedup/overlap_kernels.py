@@ -12,7 +12,7 @@ def number(hashes, starts, counts):
     """Number shingles in the order of their first appearance; give each text's distinct ones.
 
     Text i has hashes[starts[i]:starts[i] + counts[i]]. Returns the numbers of all texts end to end, how many each text
-    has, and how many there are.
+    has, how many there are, and the table (slots, names, bits) that `slot_of` looks a hash up in.
     """
     bits = 16
     slots, names = np.empty(1 << bits, np.uint64), np.full(1 << bits, -1, np.int64)
@@ -36,7 +36,7 @@ def number(hashes, starts, counts):
                 numbers[written] = name
                 written += 1
                 sizes[i] += 1
-    return numbers[:written], sizes, kinds
+    return numbers[:written], sizes, kinds, (slots, names, bits)
 
 
 @njit(cache=True)
@@ -57,24 +57,6 @@ def grown(slots, names, bits):
             slot = slot_of(slots[s], wider, renamed, bits)
             wider[slot], renamed[slot] = slots[s], names[s]
     return wider, renamed
-
-
-@njit(cache=True)
-def shared_count(shingles, offsets, a, b, needed):
-    """Count the shingles that rows a and b share, or give 0 once it is known that there are fewer than `needed`."""
-    p, q, shared = offsets[a], offsets[b], 0
-    while p < offsets[a + 1] and q < offsets[b + 1]:
-        if shared + min(offsets[a + 1] - p, offsets[b + 1] - q) < needed:
-            return 0
-        if shingles[p] == shingles[q]:
-            shared += 1
-            p += 1
-            q += 1
-        elif shingles[p] < shingles[q]:
-            p += 1
-        else:
-            q += 1
-    return shared
 
 
 @njit(cache=True)
@@ -153,7 +135,9 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
             if bound < threshold or (probing[b] and b < a):
                 continue
             needed = np.ceil(threshold / (1 + threshold) * together - 1e-9)
-            shared = shared_count(shingles, offsets, a, b, needed)
+            shared = shared_between(
+                shingles[offsets[a] : offsets[a + 1]], shingles[offsets[b] : offsets[b + 1]], needed
+            )
             reached = shared / (together - shared)
             highest = max(highest, reached)
             if reached >= threshold:
@@ -164,3 +148,104 @@ def search(shingles, offsets, indexed, parts, probes, postings, heads, skips, th
                 left[found], right[found], similarity[found] = min(a, b), max(a, b), reached
                 found += 1
     return left[:found], right[:found], similarity[:found], highest
+
+
+@njit(cache=True)
+def meet(
+    hashes, starts, counts, old_parts, runs, table, order, shingles, offsets, indexed, heads, postings, parts, threshold
+):
+    """Walk many texts past a few, and give the pairs from different parts that reach the threshold.
+
+    Text i of the many has hashes[starts[i]:starts[i] + counts[i]]; what a text of the few has not is only counted, so
+    nothing is kept of the many. A text of the few is paired with no more than one text of a run of equal `runs`.
+
+    Args:
+        table: (slots, names) of the shingles of the few, as `number` numbers them.
+        order: rank of each number, the one that stands in the fewest texts first.
+        shingles: ranks of the few, ascending within a text; text b has offsets[b]:offsets[b + 1].
+        indexed: how many of its rarest each of the few is met by.
+        postings: which of the few are met by a rank; rank w has heads[w]:heads[w + 1].
+    """
+    slots, names, bits = table
+    sizes, last = measured(shingles, offsets, indexed)
+    few, longest = offsets.size - 1, max(counts.max(), 1)
+    met, done = np.zeros(few, np.int32), np.full(few, -1, np.int64)
+    touched, ranks = np.empty(few, np.int64), np.empty(longest, np.int64)
+    seen, room = np.full(order.size, -1, np.int64), 2
+    while room < 2 * longest:
+        room *= 2
+    others, stamps = np.empty(room, np.uint64), np.full(room, -1, np.int64)
+    left, right, similarity = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.float64)
+    found = 0
+    for i in range(starts.size):
+        known, strange = 0, 0
+        for place in range(starts[i], starts[i] + counts[i]):
+            h = hashes[place]
+            name = names[slot_of(h, slots, names, bits)]
+            if name >= 0:
+                if seen[name] != i:
+                    seen[name] = i
+                    ranks[known] = order[name]
+                    known += 1
+                continue
+            slot = (h * uint64(0xC2B2AE3D27D4EB4F)) & uint64(room - 1)
+            while stamps[slot] == i and others[slot] != h:
+                slot = (slot + uint64(1)) & uint64(room - 1)
+            if stamps[slot] != i:
+                stamps[slot], others[slot] = i, h
+                strange += 1
+        size = known + strange
+        rare = size - np.int64(np.ceil(threshold * size - 1e-9)) + 1 - strange
+        if known == 0 or rare <= 0:
+            continue
+        ranks[:known].sort()
+        hits = 0
+        for k in range(min(rare, known)):
+            for q in range(heads[ranks[k]], heads[ranks[k] + 1]):
+                b = postings[q]
+                if met[b] == 0:
+                    touched[hits] = b
+                    hits += 1
+                met[b] += 1
+        looked = min(rare, known)
+        for b in touched[:hits]:
+            counted, together = met[b], size + sizes[b]
+            met[b] = 0
+            if parts[b] == old_parts[i] or done[b] == runs[i]:
+                continue
+            needed = np.ceil(threshold / (1 + threshold) * together - 1e-9)
+            rest = sizes[b] - indexed[b]
+            if ranks[looked - 1] == last[b]:
+                rest = min(rest, known - looked)
+            elif ranks[looked - 1] < last[b]:
+                rest = known - looked
+            if min(counted + rest, known, sizes[b]) < needed:
+                continue
+            shared = shared_between(ranks[:known], shingles[offsets[b] : offsets[b + 1]], needed)
+            if shared / (together - shared) >= threshold:
+                if found == left.size:
+                    left = np.concatenate((left, left))
+                    right = np.concatenate((right, right))
+                    similarity = np.concatenate((similarity, similarity))
+                left[found], right[found], similarity[found] = b, i, shared / (together - shared)
+                found += 1
+                done[b] = runs[i]
+    return left[:found], right[:found], similarity[:found]
+
+
+@njit(cache=True)
+def shared_between(one, other, needed):
+    """Count what two ascending lists share, or give 0 once it is known that it is less than `needed`."""
+    p, q, shared = 0, 0, 0
+    while p < one.size and q < other.size:
+        if shared + min(one.size - p, other.size - q) < needed:
+            return 0
+        if one[p] == other[q]:
+            shared += 1
+            p += 1
+            q += 1
+        elif one[p] < other[q]:
+            p += 1
+        else:
+            q += 1
+    return shared

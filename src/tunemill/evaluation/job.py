@@ -17,6 +17,7 @@ import msgspec
 import orjson
 
 from tunemill import rows as row_files
+from tunemill import segments
 from tunemill.errors import ModelError
 from tunemill.evaluation import arms, figure, generation, report, summary
 from tunemill.evaluation.arms import ARMS, Arm, Request
@@ -74,8 +75,8 @@ def run(job: Job, emit: Emit) -> Summary:
     from tunemill.training.methods import find_device, load_trained
 
     settings = job.settings
-    train = row_files.read(job.train)
-    tested = arms.held_out(row_files.read(job.test), train, settings.max_rows)
+    train = segments.read(job.train)
+    tested = arms.held_out(segments.read(job.test), train, settings.max_rows)
     examples = arms.choose_examples(train, settings.few_shot)
     context, vocabulary = _sizes(job.model)
     chat = Chat(job.tokenizer)

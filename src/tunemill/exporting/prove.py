@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from tunemill import child
-from tunemill import rows as row_files
+from tunemill import child, segments
 from tunemill.evaluation.arms import held_out
 from tunemill.evaluation.gate_evidence import ShippedFile, Verified
 from tunemill.evaluation.generation import Answer
@@ -20,6 +19,7 @@ from tunemill.exporting.llama import Reply
 from tunemill.exporting.proof import Agreement, Check
 from tunemill.exporting.reference import Questions
 from tunemill.exporting.verify_settings import VerifySettings
+from tunemill.rows import read_lines
 
 Hear = Callable[[int, int], None]
 FLOOR = "noise floor"
@@ -86,7 +86,7 @@ def prove(
         wanted: the precision that was asked for; another one that ships stands in for it.
         hear: hears how many answers are there, and how many there will be.
     """
-    rows = held_out(row_files.read(folders.test), [], evaluated.max_rows)
+    rows = held_out(segments.read(folders.test), [], evaluated.max_rows)
     progress = _Progress(3 * len(rows), hear)
     _ask_transformers(folders, method, evaluated, settings, progress)
     questions = msgspec.json.decode((folders.scratch / "questions.json").read_bytes(), type=Questions)
@@ -183,7 +183,7 @@ def _merged(folders: Folders) -> Path:
 def _answers(path: Path, by: str) -> dict[str, dict[str, Answer]]:
     """Read answers to test rows, those to fixed prompts left out: file or arm → row id → answer."""
     found: dict[str, dict[str, Answer]] = {}
-    for line in row_files.read_lines(path):
+    for line in read_lines(path):
         if "row_id" in line:
             found.setdefault(line[by], {})[line["row_id"]] = msgspec.convert(line, Answer)
     return found

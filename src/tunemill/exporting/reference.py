@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tunemill import child
-from tunemill import rows as row_files
+from tunemill import child, segments
 from tunemill.evaluation import arms, generation, job
 from tunemill.evaluation.arms import Request
 from tunemill.evaluation.settings import EvaluateSettings
 from tunemill.exporting.proof import Places, places
-from tunemill.rows import Row
+from tunemill.rows import Row, write_lines
 from tunemill.section import Section
 from tunemill.training.methods import Method
 
@@ -42,7 +41,7 @@ class Job(Section):
     merged: Path
     """Folder of the merged model, as it ships."""
     test: Path
-    """Parquet of rows; the questions are those of the evaluation."""
+    """Table of rows; the questions are those of the evaluation."""
     out: Path
     events: Path
     prompts: int
@@ -72,7 +71,7 @@ def run(asked: Job, emit: Emit) -> None:
     from tunemill.training.methods import find_device, load_trained
 
     chat, device = Chat(asked.tokenizer), find_device()
-    tested = arms.held_out(row_files.read(asked.test), [], asked.settings.max_rows)
+    tested = arms.held_out(segments.read(asked.test), [], asked.settings.max_rows)
     context, _ = job._sizes(asked.model)
     requests = job.put(chat, tested, [], context, asked.settings).tested
     questions = _questions(asked, tested, requests, chat, Chat(asked.merged))
@@ -103,7 +102,7 @@ def run(asked: Job, emit: Emit) -> None:
     merged = load_merged(asked.merged, device)
     _write_distributions(merged, questions, chat.pad_id, size, asked.out / "merged.npy")
     ask("merged", merged, Chat(asked.merged), questions.merged_prompts, size)
-    row_files.write_lines(asked.out / "answers.jsonl", answers)
+    write_lines(asked.out / "answers.jsonl", answers)
 
 
 def load_merged(folder: Path, device: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
+from tunemill import segments
 from tunemill.quality.balance import Tally
 from tunemill.quality.funnel import Place
 from tunemill.rows import Row
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Named = tuple[str, Place]
 """A row by its id and where it was read."""
-BATCH = 8_192
 SAMPLE = 2_000
 """Rows that are tokenised at most: about a second."""
 
@@ -74,13 +74,12 @@ def lines(path: Path, kind: type[T]) -> Iterator[T]:
 def read_side(path: Path, side: str, tally: Tally) -> Side:
     """Count the sources and the answers of a side in one pass, and take its sample along."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    count = pq.read_metadata(path).num_rows
+    count = segments.count(path)
     wanted, start = _spread(count, SAMPLE), 0
     sources: Counter[str] = Counter()
     sample: list[Row] = []
-    for batch in _batches(path):
+    for batch in segments.batches(path):
         sources.update(_counted(batch.column("source")))
         for answer, rows in _counted(_last_turns(batch)).items():
             tally.add(side, answer, rows)
@@ -92,9 +91,7 @@ def read_side(path: Path, side: str, tally: Tally) -> Side:
 
 def sources_of(path: Path) -> Counter[str]:
     """Count the rows of a file by the digest of the file that they were read from."""
-    import pyarrow.parquet as pq
-
-    return _counted(pq.read_table(path, columns=["source"]).column("source"))
+    return _counted(segments.table(path, ["source"]).column("source"))
 
 
 def rows_at(path: Path, wanted: Sequence[Named]) -> dict[Named, Row]:
@@ -104,7 +101,7 @@ def rows_at(path: Path, wanted: Sequence[Named]) -> dict[Named, Row]:
 
     found: dict[Named, Row] = {}
     asked, ids = set(wanted), pa.array(sorted({row_id for row_id, _ in wanted}), pa.string())
-    for batch in _batches(path) if wanted else ():
+    for batch in segments.batches(path) if wanted else ():
         these = batch.filter(pc.is_in(batch.column("row_id"), ids))
         for row in msgspec.convert(these.to_pylist(), list[Row]):
             key = (row.row_id, Place(row.source, row.line))
@@ -113,13 +110,6 @@ def rows_at(path: Path, wanted: Sequence[Named]) -> dict[Named, Row]:
         if len(found) == len(asked):
             break
     return found
-
-
-def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH)
 
 
 def _last_turns(batch: "pa.RecordBatch") -> "pa.Array":

@@ -94,7 +94,7 @@ class IngestSettings(Section):
     where: Where | None = None
     """Which records of a log are read; the others are passed over and counted, neither kept nor rejected."""
     thumbs_down: Literal["reject", "keep"] = "reject"
-    """What becomes of a row whose answer a person disliked: rejected, or kept in `disliked.parquet` beside the rows.
+    """What becomes of a row whose answer a person disliked: rejected, or kept in `disliked/` beside the rows.
 
     Neither is trained on. The first answer of a preference pair is trained as any other.
     """

@@ -2,7 +2,7 @@
 
 The job is a `tunemill.training.job.Job` as JSON; by hand, with a model in base/ and rows written by `tunemill.rows`:
 
-    {"model": "base", "tokenizer": "base", "train": "train.parquet", "validation": "validation.parquet",
+    {"model": "base", "tokenizer": "base", "train": "train", "validation": "validation",
      "out": "out", "checkpoints": "checkpoints", "events": "events.jsonl", "identity": "by-hand",
      "settings": {"epochs": 1, "method": {"kind": "qlora", "rank": 16}}}
 

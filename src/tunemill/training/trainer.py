@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from tunemill import rows as row_files
+from tunemill import segments
 from tunemill.errors import TrainingError
 from tunemill.training import checkpoints
 from tunemill.training.adapters import adapter_norm, load_weights, output_change, require_learning, save_adapter
@@ -87,8 +87,8 @@ def prepare(job: Job, events: Events) -> Prepared:
     chat = Chat(job.tokenizer)
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
     rules = TokenRules(tokenizer.bos_token_id, tuple(sorted(chat.end_ids)), job.settings.max_tokens)
-    train_rows = tokenized(chat, row_files.read(job.train))
-    validation_rows = tokenized(chat, row_files.read(job.validation)) if job.validation else []
+    train_rows = tokenized(chat, segments.read(job.train))
+    validation_rows = tokenized(chat, segments.read(job.validation)) if job.validation else []
     plan = preflight(train_rows, validation_rows, rules, job.settings)
     shown = typical(fitting(train_rows, rules))
     example = marked_example(shown, lambda ids: str(tokenizer.decode(ids)))

@@ -1,0 +1,87 @@
+"""History: find what a night depends on beside its files, by what the files hold and never by the clock."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tunemill.artifacts import Artifact, SourceFiles, Splits
+from tunemill.errors import ArtifactDamaged, StoreError
+from tunemill.home import Home
+from tunemill.splits.ledger import segment
+from tunemill.splits.settings import SplitSettings
+from tunemill.store import Manifest, Store, Work
+
+SOURCES = "history/sources.json"
+"""Under report/: digests of the source files, which the rows alone do not tell; it counts for no digest."""
+FIRST = f"ledger/{segment(0)}"
+
+
+def previous_splits(store: Store, files: SourceFiles, asked: Mapping[str, Any] | None = None) -> Splits | None:
+    """Find the split whose source files are the largest strict subset of `files`; None where none is.
+
+    The same files find the same split again, so that a night that is run again finds its own folder. Of several splits
+    of the same files the one is taken whose settings differ least from those `asked`, then the one that knows most
+    rows, then the smallest digest.
+
+    Raises:
+        StoreError: its bytes are not those that were sealed; without it rows that were tested may train.
+    """
+    tonight = {file.sha256 for file in files.files}
+    nights = [(m, known) for m in store.manifests(Splits.stage) if (known := sources(store, m)) and known < tonight]
+    if not nights:
+        return None
+    last, _ = min(nights, key=lambda night: (-len(night[1]), *_rank(night[0], asked or {})))
+    try:
+        store.check(last.stage, last.key)
+    except ArtifactDamaged as damage:
+        raise StoreError(
+            f"{damage.folder}/{damage.file} is damaged, and it says which rows earlier nights tested: without it they "
+            f"would train\n  Put the file back, or remove {damage.folder} to go on from the night before it."
+        ) from damage
+    return last.artifact(Splits)
+
+
+def earlier_splits(files: SourceFiles, settings: SplitSettings) -> Splits | None:
+    """Find the `previous` of tonight's files in this home's store, for the flow and for the plan."""
+    return previous_splits(Store.at(Home.find().store), files, settings.decisions())
+
+
+def sources(store: Store, manifest: Manifest) -> frozenset[str]:
+    """Give the digests of the files that a split was made from; none where it keeps no ledger or does not know them."""
+    path = store.folder(manifest.stage, manifest.key) / "report" / SOURCES
+    if FIRST not in manifest.files or not path.is_file():
+        return frozenset()
+    return frozenset(orjson.loads(path.read_bytes()))
+
+
+def note_files(work: Work, files: SourceFiles) -> None:
+    """Write down the digests of the files that an artifact is made from."""
+    _write(work, sorted({file.sha256 for file in files.files}))
+
+
+def pass_on(work: Work, made_from: Artifact) -> None:
+    """Write down the digests of the files that an artifact comes from, as its ancestors noted them."""
+    noted: set[str] = set()
+    waiting = [(made_from.stage, made_from.key)]
+    while waiting:
+        stage, key = waiting.pop()
+        path = work.store.folder(stage, key) / "report" / SOURCES
+        if path.is_file():
+            noted.update(orjson.loads(path.read_bytes()))
+        elif manifest := work.store.manifest(stage, key):
+            waiting += [(name, inner) for name, inner in (origin.split("/") for origin in manifest.made_from.values())]
+    if noted:
+        _write(work, sorted(noted))
+
+
+def _write(work: Work, digests: list[str]) -> None:
+    path = work.report / SOURCES
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(orjson.dumps(digests))
+
+
+def _rank(manifest: Manifest, asked: Mapping[str, Any]) -> tuple[int, int, str]:
+    held = manifest.parts.get("section", {}).get("settings", {})
+    differs = sum(held.get(name) != value for name, value in asked.items())
+    return differs, -manifest.counts.get("ledger", 0), manifest.digest
