@@ -11,6 +11,8 @@ from tests.training.conftest import MakeJob
 from tests.training.processes import events_of, results, run_here, start, ticket
 from tunemill import rows as row_files
 from tunemill.rows import Message, make_row
+from tunemill.splits import ledger
+from tunemill.splits.ledger import Entry
 from tunemill.training.job import Job
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
@@ -135,6 +137,20 @@ def test_rows_that_train_nothing_end_the_process_with_3_before_any_step(tiny: Pa
     error = events_of(job, "error")[0]
     assert error["kind"] == "DataError" and "cccccccccccc:99" in error["message"]
     assert events_of(job, "start", "step") == []
+
+
+def test_a_bounded_training_reads_the_newest_rows_and_says_of_how_many(tiny: Path, make_job: MakeJob) -> None:
+    job = make_job(tiny, name="bounded", **{**SETTINGS, "max_rows": 16, "max_steps": 2})
+    dealt = job.train.parent / "ledger"
+    dealt.mkdir()
+    entries = [
+        Entry(r.row_id, r.source, r.line, str(r.line // 4), "train", "", None, None) for r in row_files.read(job.train)
+    ]
+    ledger.write(dealt / ledger.segment(0), entries)
+    run_here(job.model_copy(update={"ledger": dealt}))
+    (told,) = events_of(job, "rows")
+    assert (told["rows"], told["held"]) == (16, 32)
+    assert events_of(job, "preflight")[0]["train"]["rows"] == 16
 
 
 def test_training_stops_early_and_a_new_try_does_not_go_on(tiny: Path, make_job: MakeJob, tmp_path: Path) -> None:

@@ -138,6 +138,12 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
+def groups_of(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Name the group of each row, all of which were dealt."""
+    dealt = read(folder, Grouping(1, by_conversation=False, by_user=False))
+    return [dealt.entries.group[dealt.place(row)] for row in rows]
+
+
 def read(folder: Path, grouping: Grouping) -> Ledger:
     """Read the segments of every night."""
     import pyarrow as pa

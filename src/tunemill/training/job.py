@@ -22,9 +22,11 @@ class Job(Section):
     tokenizer: Path
     """Folder of its tokenizer and chat template."""
     train: Path
-    """Parquet file of rows to train on."""
+    """Table of rows to train on."""
+    ledger: Path | None = None
+    """Folder of the split's ledger, which knows the groups of the rows; needed where `max_rows` is set."""
     validation: Path | None = None
-    """Parquet file of rows to measure on; without it the last step is kept and nothing stops early."""
+    """Table of rows to measure on; without it the last step is kept and nothing stops early."""
     out: Path
     """Folder for the results; made when it is not there."""
     checkpoints: Path

@@ -52,6 +52,9 @@ class TrainSettings(Section):
     """AdamW in its variants; `auto` is paged_adamw_8bit on a GPU and adamw_torch on a CPU."""
     max_tokens: Annotated[int, Field(ge=16, le=1_048_576)] = 2048
     """Longest row, in tokens of its whole conversation. No row is ever cut: a longer one is left out and named."""
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Rows that are trained on at most, the newest first: groups in the order of their newest rows, each as a whole,
+    the last one by its newest rows. Bounds what a night costs however many rows are held; left out, all rows train."""
     max_cut_answers: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the rows that may be left out because `max_tokens` would cut their answer; above it nothing starts."""
     packing: bool = False

@@ -16,7 +16,9 @@ import msgspec
 import orjson
 
 from tunemill import segments
-from tunemill.errors import TrainingError
+from tunemill.errors import ConfigError, TrainingError
+from tunemill.rows import Row
+from tunemill.splits.newest import newest
 from tunemill.training import checkpoints
 from tunemill.training.adapters import adapter_norm, load_weights, output_change, require_learning, save_adapter
 from tunemill.training.checkpoints import Checkpoint
@@ -87,7 +89,7 @@ def prepare(job: Job, events: Events) -> Prepared:
     chat = Chat(job.tokenizer)
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
     rules = TokenRules(tokenizer.bos_token_id, tuple(sorted(chat.end_ids)), job.settings.max_tokens)
-    train_rows = tokenized(chat, segments.read(job.train))
+    train_rows = tokenized(chat, lessons(job, events))
     validation_rows = tokenized(chat, segments.read(job.validation)) if job.validation else []
     plan = preflight(train_rows, validation_rows, rules, job.settings)
     shown = typical(fitting(train_rows, rules))
@@ -102,6 +104,23 @@ def prepare(job: Job, events: Events) -> Prepared:
     )
     refuse(plan, job.settings)
     return Prepared(plan, fitting(train_rows, rules), fitting(validation_rows, rules), example, shown.encoded.ids)
+
+
+def lessons(job: Job, events: Events) -> list[Row]:
+    """Read the rows to train on: all, or the newest where they are bounded."""
+    most = job.settings.max_rows
+    if most is None:
+        return segments.read(job.train)
+    if job.ledger is None:
+        raise ConfigError("train.max_rows needs the split's ledger, and this job names none; add `ledger`")
+    found = newest(job.train, job.ledger, most)
+    count = len(found.rows)
+    events.tell(
+        "rows",
+        f"train.max_rows: the newest {count:,} of {found.held:,} rows, from {found.groups:,} groups",
+        **{"rows": count, "held": found.held, "groups": found.groups},
+    )
+    return found.rows
 
 
 def untrained(job: Job) -> "PeftModel":
@@ -175,6 +194,7 @@ def proven(job: Job, model: "PeftModel", prepared: Prepared, history: list[dict[
         "validation_losses": measured,
         "adapter_norm": adapter_norm(model),
         "output_change": change,
+        "rows_held": segments.count(job.train),
         "preflight": msgspec.to_builtins(plan),
     }
 
