@@ -11,6 +11,8 @@ PEERS: dict[str, tuple[str, ...]] = {
     "rensa": ("rensa==0.5.0",),
     "datasketch": ("datasketch==2.0.0",),
     "text-dedup": ("text-dedup==0.4.0", "setuptools<81"),
+    "datatrove": ("datatrove==0.10.1", "regex==2026.11.19", "spacy==3.8.18", "tokenizers==0.23.3", "xxhash==3.8.2"),
+    "data-juicer": ("py-data-juicer==1.6.1", "aiohttp==3.14.5", "ray==2.60.0", "scipy==1.17.1"),
 }
 """Name → what pip installs: the engine, then what it needs and does not ask for. Each has a script of its name in
 peers/, which lists its settings."""
