@@ -33,5 +33,5 @@ test: check ## install and pass the tests; fast ones first
 test-all: test ## also the slow tier
 	$(BIN)/pytest -m slow
 
-bench-data: install ## measure the data stages and other engines at 10k and 100k rows (about 15 minutes)
+bench-data: install ## measure the data stages and other engines at 10k and 100k rows (about 25 minutes)
 	$(BIN)/python -m benchmarks.data.run --rows 10000 --rows 100000

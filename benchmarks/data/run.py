@@ -95,26 +95,34 @@ def measured(count: int, asked: argparse.Namespace) -> dict[str, Measures]:
 
 
 def _floor(rows: Path, limit: float) -> Measures:
-    python = environments.python_of("floor", (environments.FLOOR,)) or Path(sys.executable)
+    try:
+        python = environments.python_of("floor", (environments.FLOOR,))
+    except environments.NotInstalled:  # no wheel for this Python: the script parses with our orjson then
+        python = Path(sys.executable)
     return in_child([str(python), str(PEERS / "floor.py"), str(rows)], limit)
 
 
 def _peer(name: str, rows: Path, limit: float, count: int) -> dict[str, Measures]:
     """Give every setting of one engine the same normalised texts, and hold what it drops against the truth."""
-    python = environments.python_of(name, environments.PEERS[name])
-    if python is None:
-        return {name: {"failed": "pip could not install it"}}
+    version = f"{name} {environments.PEERS[name][0].partition('==')[2]}"
     texts, script = rows.with_suffix(".texts"), PEERS / f"{name.replace('-', '_')}.py"
+    try:
+        python = environments.python_of(name, environments.PEERS[name])
+    except environments.NotInstalled as error:
+        return {version: _said(count, name, {"failed": str(error)})}
+    listed = in_child([str(python), str(script), "settings"], limit)
+    if "failed" in listed:
+        return {version: _said(count, name, listed)}
     if not texts.is_file():
         in_child([sys.executable, "-m", "benchmarks.data.texts", str(rows)], limit)
     found = {}
-    for setting in in_child([str(python), str(script), "settings"], limit)["settings"]:
+    for setting in listed["settings"]:
         flags = rows.with_suffix(".flags")
         made = in_child([str(python), str(script), str(texts), setting, str(flags)], limit)
         if "failed" not in made:
             dropped = np.frombuffer(flags.read_bytes(), np.uint8) == ord("1")
             made |= score(rows.with_suffix(".npz"), dropped)
-        found[f"{name} {environments.PEERS[name][0].partition('==')[2]}: {setting}"] = _said(count, name, made)
+        found[f"{version}: {setting}"] = _said(count, name, made)
     return found
 
 
