@@ -11,7 +11,7 @@ from pathlib import Path
 
 SETTINGS = {
     "documented (five words)": [],
-    "best (two words, 28 bands of 4)": ["--ngram", "2", "--num_perm", "112", "--b", "28", "--r", "4"],
+    "best (single words, 20 bands of 12)": ["--ngram", "1", "--num_perm", "240", "--b", "20", "--r", "12"],
 }
 
 
