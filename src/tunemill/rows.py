@@ -57,13 +57,18 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def answer(self) -> str:
         """The last assistant turn, "" where the conversation has none."""
-        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+        for message in reversed(self.messages):
+            if message.role == "assistant":
+                return message.content
+        return ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
         """The turns before the last assistant turn: what a model is shown when it is tested."""
-        last = max((i for i, m in enumerate(self.messages) if m.role == "assistant"), default=len(self.messages))
-        return self.messages[:last]
+        for last in range(len(self.messages) - 1, -1, -1):
+            if self.messages[last].role == "assistant":
+                return self.messages[:last]
+        return self.messages
 
 
 class Rejected(msgspec.Struct, frozen=True):
