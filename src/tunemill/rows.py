@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import msgspec
 import orjson
 
+from tunemill.struct_table import structs, tables
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
+GROUP = 16_384
+"""Rows of a parquet file that are packed at once; memory that was not used before costs more than packing does."""
+BATCH = 8_192
+"""Rows that are read back at once, for the same reason."""
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation."""
 
     role: str
     content: str
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One conversation with its origin; `row_id` depends on what was said and how it was judged, not on the origin."""
 
     row_id: str
@@ -51,13 +57,18 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def answer(self) -> str:
         """The last assistant turn, "" where the conversation has none."""
-        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+        for message in reversed(self.messages):
+            if message.role == "assistant":
+                return message.content
+        return ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
         """The turns before the last assistant turn: what a model is shown when it is tested."""
-        last = max((i for i, m in enumerate(self.messages) if m.role == "assistant"), default=len(self.messages))
-        return self.messages[:last]
+        for last in range(len(self.messages) - 1, -1, -1):
+            if self.messages[last].role == "assistant":
+                return self.messages[:last]
+        return self.messages
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -137,19 +148,21 @@ def schema() -> "pa.Schema":
 
 def write(path: Path, rows: Iterable[Row]) -> int:
     """Write rows to one parquet file in the order given; return how many."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([msgspec.to_builtins(row) for row in rows], schema=schema())
-    pq.write_table(table, path, compression="zstd")
-    return int(table.num_rows)
+    held = list(rows)
+    with pq.ParquetWriter(path, schema(), compression="zstd") as file:
+        for table in tables(held, schema(), GROUP):
+            file.write_table(table)
+    return len(held)
 
 
 def read(path: Path) -> list[Row]:
     """Read rows back in the order they were written."""
     import pyarrow.parquet as pq
 
-    return msgspec.convert(pq.read_table(path).to_pylist(), list[Row])
+    with pq.ParquetFile(path) as file:
+        return [row for batch in file.iter_batches(BATCH) for row in structs(batch, Row, Message)]
 
 
 def write_passed(path: Path, records: Sequence[PassedOver]) -> int:

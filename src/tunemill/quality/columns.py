@@ -1,10 +1,12 @@
 """Clean rows and derive, once, the columns that rules are written on."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from tunemill.quality.settings import RoleOrder, ValidateSettings, Whitespace
 from tunemill.rows import Message, Row, with_messages
@@ -38,6 +40,8 @@ COLUMNS: dict[str, str] = {
 }
 """Every column of the frame with its meaning. A rule on a column skips nulls, as everywhere in Great Expectations."""
 
+STRETCH = 8_192
+"""Rows whose columns are derived at once."""
 _LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
 _ORDERS: dict[RoleOrder, re.Pattern[str]] = {
     "alternating": re.compile(r"s?(ua(t+a)*)+"),
@@ -47,69 +51,75 @@ _ORDERS: dict[RoleOrder, re.Pattern[str]] = {
 
 def clean(row: Row, settings: ValidateSettings) -> Row:
     """Tidy the white space of every turn; the row's id follows its new content, its origin stays."""
-    messages = tuple(Message(m.role, _tidy(m.content, settings.whitespace)) for m in row.messages)
-    if messages == row.messages:
+    whitespace = settings.whitespace
+    tidied = [_tidy(m.content, whitespace) for m in row.messages]
+    if tidied == [m.content for m in row.messages]:
         return row
-    return with_messages(row, messages)
+    messages = zip(row.messages, tidied, strict=True)
+    return with_messages(row, tuple(replace(message, content=text) for message, text in messages))
 
 
 def frame(rows: Sequence[Row], count_tokens: CountTokens, roles: RoleOrder = "alternating") -> "pd.DataFrame":
     """Derive one line a row, in the order given, with exactly the columns of `COLUMNS`.
 
-    Columns are made one after the other, so that the Python objects of one are gone before the next is made.
+    Rows are taken a stretch at a time, so that the Python objects of one are gone before the next are made.
     """
     import pandas as pd
 
-    def column(dtype: str, value: Callable[[Row], Any]) -> "pd.Series[Any]":
-        return pd.Series([value(row) for row in rows], dtype=dtype)
-
-    in_order = column("bool", lambda row: _in_order(row, roles))
-    tokens = [count_tokens(row.messages) if good else None for row, good in zip(rows, in_order, strict=True)]
-    return pd.DataFrame(
-        {
-            "row": pd.Series(range(len(rows)), dtype="int64"),
-            "row_id": column("str", lambda row: row.row_id),
-            "source": column("str", lambda row: row.source),
-            "line": column("int64", lambda row: row.line),
-            "conversation": column("str", lambda row: row.conversation),
-            "user": column("str", lambda row: row.user),
-            "time": column("str", lambda row: row.time),
-            "text": column("str", lambda row: "\n".join(m.content for m in row.messages)),
-            "system": column("str", lambda row: _joined(row.messages, "system") or None),
-            "prompt": column("str", lambda row: _prompt(row) or None),
-            "answer": column("str", lambda row: _answer(row) or None),
-            "answer_json": column("str", lambda row: _answer(row) if _is_json(_answer(row)) else None),
-            "answer_is_json": column("bool", lambda row: _is_json(_answer(row))),
-            "roles": column("str", lambda row: " ".join(m.role for m in row.messages)),
-            "roles_in_order": in_order,
-            "turns": column("int64", lambda row: len(row.messages)),
-            "empty_turns": column("int64", _empty_turns),
-            "prompt_characters": column("int64", lambda row: len(_prompt(row))),
-            "answer_characters": column("int64", lambda row: len(_answer(row))),
-            "tokens": pd.Series(tokens, dtype="float64"),
-        }
-    )
+    starts = range(0, max(len(rows), 1), STRETCH)
+    parts = [_stretch(rows[start : start + STRETCH], start, count_tokens, roles) for start in starts]
+    return pd.concat(parts, ignore_index=True)
 
 
-def _in_order(row: Row, order: RoleOrder) -> bool:
-    letters = "".join(_LETTERS.get(m.role, "?") for m in row.messages)
+def _stretch(rows: Sequence[Row], first: int, count_tokens: CountTokens, order: RoleOrder) -> "pd.DataFrame":
+    import pandas as pd
+
+    said = [tuple([m.role for m in row.messages]) for row in rows]
+    in_order = [_in_order(roles, order) for roles in said]
+    prompts = [_joined(row.prompt, "user") for row in rows]
+    answers = ["" if (answer := row.answer).isspace() else answer for row in rows]
+    is_json = [_is_json(answer) for answer in answers]
+    columns: dict[str, tuple[str, Iterable[Any]]] = {
+        "row": ("int64", range(first, first + len(rows))),
+        "row_id": ("str", (row.row_id for row in rows)),
+        "source": ("str", (row.source for row in rows)),
+        "line": ("int64", (row.line for row in rows)),
+        "conversation": ("str", (row.conversation for row in rows)),
+        "user": ("str", (row.user for row in rows)),
+        "time": ("str", (row.time for row in rows)),
+        "text": ("str", ("\n".join([m.content for m in row.messages]) for row in rows)),
+        "system": ("str", (_joined(row.messages, "system") or None for row in rows)),
+        "prompt": ("str", (prompt or None for prompt in prompts)),
+        "answer": ("str", (answer or None for answer in answers)),
+        "answer_json": ("str", (answer if good else None for answer, good in zip(answers, is_json, strict=True))),
+        "answer_is_json": ("bool", is_json),
+        "roles": ("str", map(" ".join, said)),
+        "roles_in_order": ("bool", in_order),
+        "turns": ("int64", map(len, said)),
+        "empty_turns": ("int64", map(_empty_turns, rows)),
+        "prompt_characters": ("int64", map(len, prompts)),
+        "answer_characters": ("int64", map(len, answers)),
+        "tokens": (
+            "float64",
+            (count_tokens(row.messages) if good else None for row, good in zip(rows, in_order, strict=True)),
+        ),
+    }
+    return pd.DataFrame({name: pd.Series(list(values), dtype=dtype) for name, (dtype, values) in columns.items()})
+
+
+@lru_cache(1_000)
+def _in_order(roles: tuple[str, ...], order: RoleOrder) -> bool:
+    letters = "".join(_LETTERS.get(role, "?") for role in roles)
     return _ORDERS[order].fullmatch(letters) is not None
 
 
-def _prompt(row: Row) -> str:
-    return _joined(row.prompt, "user")
-
-
-def _answer(row: Row) -> str:
-    return row.answer if row.answer.strip() else ""
-
-
 def _joined(messages: Sequence[Message], role: str) -> str:
-    return "\n\n".join(m.content for m in messages if m.role == role and m.content.strip())
+    found = [m.content for m in messages if m.role == role and not m.content.isspace()]
+    return found[0] if len(found) == 1 else "\n\n".join(filter(None, found))
 
 
 def _empty_turns(row: Row) -> int:
-    return sum(m.role in ("user", "assistant") and not m.content.strip() for m in row.messages)
+    return sum([not m.content or m.content.isspace() for m in row.messages if m.role in ("user", "assistant")])
 
 
 def _tidy(text: str, whitespace: Whitespace) -> str:
@@ -117,8 +127,11 @@ def _tidy(text: str, whitespace: Whitespace) -> str:
         return " ".join(text.split())
     if not whitespace.strip:
         return text
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join(line.rstrip() for line in lines).rstrip()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in text:
+        text = "\n".join([line.rstrip() for line in text.split("\n")])
+    return text.rstrip()
 
 
 def _is_json(text: str) -> bool:
