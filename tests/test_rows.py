@@ -33,6 +33,13 @@ def test_a_parquet_file_gives_back_rejected_answers_and_thumbs(tmp_path: Path) -
     assert rows.read(tmp_path / "rows.parquet") == written
 
 
+def test_40000_rows_come_back_in_their_order_from_3_groups(tmp_path: Path) -> None:
+    written = [make_row((Message("user", f"Hi {n}"), TURNS[1]), "ab" * 32, n) for n in range(40_000)]
+    rows.write(tmp_path / "rows.parquet", written)
+    assert pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups == 3
+    assert rows.read(tmp_path / "rows.parquet") == written
+
+
 def test_a_file_of_no_row_has_the_same_columns(tmp_path: Path) -> None:
     rows.write(tmp_path / "rows.parquet", [])
     assert pq.read_schema(tmp_path / "rows.parquet").names == [*rows.Row.__struct_fields__]

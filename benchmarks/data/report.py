@@ -7,6 +7,7 @@ from benchmarks.data.machine import sentence
 
 OWN = {
     "read": "read: file → rows",
+    "parquet": "rows written and read back as parquet",
     "rules": "row rules: tidied, columns derived",
     "index": "deduplicate, index from nothing",
     "deduplicate": "deduplicate, batch engine",

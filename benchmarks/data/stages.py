@@ -22,7 +22,8 @@ from tunemill.dedup.text import conversation_text, normalise_all, prompt_text
 from tunemill.files import hash_file
 from tunemill.quality import columns
 from tunemill.quality.settings import ValidateSettings
-from tunemill.rows import Row
+from tunemill.rows import Row, write
+from tunemill.rows import read as read_back
 from tunemill.sources import read
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings, split
@@ -45,6 +46,18 @@ def measure_read(path: Path, _: Path) -> Measures:
     with clock.measured("read"):
         rows = rows_of(path)
     return clock.report(rows=len(rows))
+
+
+def measure_parquet(path: Path, folder: Path) -> Measures:
+    """Time writing rows as parquet, as each stage does once, and reading them back, as the next one does."""
+    given, clock, file = rows_of(path), Clock(), folder / f"{path.stem}.parquet"
+    write(file, given[:WARM])  # imports pyarrow
+    with clock.measured("write"):
+        write(file, given)
+    with clock.measured("read back"):
+        back = read_back(file)
+    assert back == given
+    return clock.report(rows=len(back), mb=round(file.stat().st_size / 1e6, 1))
 
 
 def measure_rules(path: Path, _: Path) -> Measures:
@@ -144,6 +157,7 @@ def _warm(rows: list[Row], folder: Path) -> None:
 
 STAGES: dict[str, Callable[[Path, Path], Measures]] = {
     "read": measure_read,
+    "parquet": measure_parquet,
     "rules": measure_rules,
     "expectations": measure_expectations,
     "deduplicate": measure_deduplicate,

@@ -191,3 +191,11 @@ def test_a_mapped_id_of_another_type_is_refused(of):
 def test_a_column_that_is_mapped_as_the_prompt_is_not_also_taken_as_the_user(of):
     (row,) = of({"user": "Hi", "bot": "Hello"}, map={"prompt": "user", "answer": "bot"}).rows
     assert (row.user, row.messages[0].content) == (None, "Hi")
+
+
+def test_records_with_other_keys_than_the_one_before_are_known_by_their_own(reading):
+    asked = {"prompt": "Hi", "completion": "Hello"}
+    records = [{**asked, **ids} for ids in ({"user": "a"}, {"user_id": "b", "time": 3_599}, {}, {"user": "c"})]
+    got = reading("a.jsonl", "\n".join(map(json.dumps, records)).encode())
+    assert [row.user for row in got.rows] == ["a", "b", None, "c"]
+    assert got.rows[1].time == "1970-01-01T00:59:59.000000+00:00"

@@ -1,6 +1,7 @@
 """Turn the fields of one record into a row: by its shape, or by the columns that `ingest.map` names."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunemill.rows import Message, Row, make_row
@@ -43,6 +44,8 @@ class Converter:
         }
         ids = {*self._named.values(), *(key for keys in self._guessed.values() for key in keys)}
         self._watched = ids | {"response", "choices"}
+        self._keys: tuple[str, ...] = ()
+        self._present: dict[str, list[str]] = {}
         self._watched_thumbs = frozenset({self._thumb} if self._thumb else self._thumbs)
 
     def row(self, line: int, record: Fields) -> Row:
@@ -91,9 +94,9 @@ class Converter:
             known[name] = _known_value(name, value)
             if known[name] is None and value not in (None, ""):
                 raise Fault("wrong type", f"`{key}` is {kind(value)} that is no {name}")
-        for name, keys in self._guessed.items():
+        for name, keys in self._present_in(record).items():
             for key in keys:
-                value = record.get(key)
+                value = record[key]
                 if value is None or value == "":
                     continue
                 known[name] = _known_value(name, value)
@@ -105,6 +108,13 @@ class Converter:
             for name in ("time", "user"):
                 known[name] = known.get(name) or _known_value(name, said.get(name))
         return known
+
+    def _present_in(self, record: Fields) -> dict[str, list[str]]:
+        """Give the keys to guess from that the record has, looked up anew only where its keys are not the last ones."""
+        if (keys := tuple(record)) != self._keys:
+            found = {name: [key for key in guessed if key in record] for name, guessed in self._guessed.items()}
+            self._keys, self._present = keys, {name: some for name, some in found.items() if some}
+        return self._present
 
 
 def _facts(record: Fields, time: str | None, liked: bool | None) -> Facts:
@@ -127,7 +137,15 @@ def _iso(stamp: float) -> str | None:
     """Write seconds, milli-, micro- or nanoseconds since 1970 as ISO 8601 in UTC, told apart by their size."""
     while stamp >= 1e11:  # seconds reach that in the year 5138
         stamp /= 1000
+    if isinstance(stamp, int):
+        hour, rest = divmod(stamp, 3_600)
+        return f"{_hour(hour)}:{rest // 60:02}:{rest % 60:02}.000000+00:00"
     return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="microseconds")
+
+
+@lru_cache(1_000)
+def _hour(number: int) -> str:
+    return datetime.fromtimestamp(3_600 * number, UTC).isoformat()[:13]
 
 
 def _mapped(record: Fields, columns: "ColumnMap") -> Shaped:

@@ -16,18 +16,23 @@ def parse(raw: bytes) -> dict[str, Any] | Fault:
     """Give the fields of the object, or what is wrong with it.
 
     orjson refuses NaN, infinite numbers, lone surrogates, NUL bytes and invalid UTF-8, but keeps the last of two equal
-    keys. It writes one colon for each key and each colon inside a string, so written again the value has as many
-    colons as it was read from, unless a key was lost (or a colon was written as an escape).
+    keys. Nothing was lost where the value is written again as the same bytes. Elsewhere colons tell: there is one for
+    each key and each colon inside a string, so as many are written as were read, unless a key was lost (or a colon was
+    written as an escape).
     """
     try:
         value = orjson.loads(raw)
-        colons = orjson.dumps(value).count(b":")
+        written = orjson.dumps(value)
     except (orjson.JSONDecodeError, TypeError):
         return _fault(raw) or _TOO_DEEP
-    escaped = b"\\u003" in raw and b"\\u003a" in raw.lower()
-    if (escaped or colons != raw.count(b":")) and (fault := _fault(raw)):
+    if written != raw and _may_have_lost(raw, written) and (fault := _fault(raw)):
         return fault
     return value if isinstance(value, dict) else Fault("not an object", f"the record is {kind(value)}")
+
+
+def _may_have_lost(raw: bytes, written: bytes) -> bool:
+    escaped = b"\\" in raw and b"\\u003" in raw and b"\\u003a" in raw.lower()
+    return escaped or written.count(b":") != raw.count(b":")
 
 
 def _fault(raw: bytes) -> Fault | None:

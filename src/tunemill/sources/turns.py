@@ -112,7 +112,7 @@ def checked(turns: list[Message]) -> list[Message]:
             raise Fault(empty, f"turn {number}, of role {one.role}, has no visible character")
         if "\0" in one.content:
             raise Fault("NUL character", f"in turn {number}, of role {one.role}")
-    if all(one.role != "assistant" for one in turns):
+    if "assistant" not in [one.role for one in turns]:
         raise Fault("no assistant turn", f"roles are {listing(one.role for one in turns)}")
     return turns
 
