@@ -8,12 +8,13 @@ from tunemill.section import PLACE, Section
 from tunemill.sources import FORMATS
 from tunemill.sources.answer_rules import AnswerRule
 from tunemill.sources.closed import Closed
+from tunemill.sources.hub_datasets import HubDataset
 from tunemill.sources.mlflow_traces import TraceSettings
 from tunemill.sources.where import Where
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 def _known(name: str) -> str:
@@ -81,6 +82,12 @@ class IngestSettings(Section):
         Field(json_schema_extra=PLACE),
     ] = ()
     """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain, gzip or zstandard."""
+    datasets: Annotated[
+        tuple[HubDataset, ...],
+        BeforeValidator(_listed, json_schema_input_type=HubDataset | list[HubDataset]),
+        Field(json_schema_extra=PLACE),
+    ] = ()
+    """Datasets of the Hugging Face hub, read beside the files."""
     traces: Annotated[TraceSettings | None, Field(json_schema_extra=PLACE)] = None
     """Traces of a model in production, read beside the files."""
     closed: Annotated[Closed, Field(json_schema_extra=PLACE)] = Closed()
@@ -114,6 +121,6 @@ class IngestSettings(Section):
 
     @model_validator(mode="after")
     def _some_source(self) -> "IngestSettings":
-        if not self.files and self.traces is None:
-            raise ValueError("names no source; set `files` or `traces`")
+        if not self.files and not self.datasets and self.traces is None:
+            raise ValueError("names no source; set `files`, `datasets` or `traces`")
         return self
