@@ -143,6 +143,7 @@ class Read:
             "passed_over": len(self.passed),
             "disliked": len(self.disliked),
             "other_answers": counts["other_answers"],
+            "messages_joined": counts["joined"],
             "byte_order_marks": counts["boms"],
             "blank_lines": counts["blank_lines"],
             "files_cut_short": counts["cut_short"],
