@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 2): ("8f7ee2ca80808da246f21b8cf7fd3097", "df985e98bcb917f53605115060e2b507"),
-    ("validate", 2): ("71ca0311348b684970da4a4cf70026b4", "d6137b624bd2325ae2c11f1e94f9ad53"),
-    ("deduplicate", 4): ("282841477ff9cd37e60d27b13293a573", "f697eaebc1e24530048f2ba27a8a3cb1"),
-    ("split", 3): ("70e8154fe7a9844db19f9be1b3de4695", "0301eef808cee361ddcaa8d96fbe9afa"),
-    ("page", 2): ("9f41f9ed233f7c6320e33cbf5039838b", "3f82bc113962b1af777354c067b806e5"),
+    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "c0771b4eb75fb013c741e2ff06ec42fa"),
+    ("validate", 2): ("dbe2ec99c49c768f4466685f7df8920f", "88026f7ffa59d26d1d3c58766a9da799"),
+    ("deduplicate", 4): ("b6bb73691cfbc3207caab28d3202ab46", "a4c1664cec0f02f7fe980f59ba84d617"),
+    ("split", 3): ("39f71c418f2895f82cb9ad1f7a4d3412", "3c27c606849cd479c502e178b75ea8ff"),
+    ("page", 2): ("476008494204d372c2d6b9cc600849e4", "58f33eb3a5c8af42e2be797ba34146fb"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -33,6 +33,7 @@ class ColumnMap(Section):
     With `prompt` and `answer` a record becomes one question and its answer, and all other columns are passed over; a
     JSON object of a known shape that has neither of the two keeps its shape, so that a folder may hold a CSV and chats.
     Without them the record keeps its own shape, and the map only says where conversation, user, time and feedback are.
+    A record that keeps its shape and has no such column is searched for the keys that are known without a map.
 
     Ids are strings or integers, times are strings (kept as they are, best ISO 8601) or numbers since 1970. A value of
     another type rejects the record where the column is named here, and is passed over and counted where it is not.
