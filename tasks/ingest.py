@@ -18,6 +18,7 @@ from tunemill.home import PROJECT, Home
 from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import expand, read
 from tunemill.sources.closed import still_open
+from tunemill.sources.hub_datasets import snapshots
 from tunemill.sources.mlflow_traces import snapshot
 from tunemill.sources.settings import IngestSettings
 from tunemill.sources.streams import FileCounts
@@ -27,14 +28,15 @@ from tunemill.store import Work
 def closed_files(settings: IngestSettings) -> SourceFiles:
     """Find tonight's files and what they hold; their names go to a side table that is only ever added to.
 
-    Traces are written to files of this home first.
+    Datasets and traces are written to files of this home first.
 
     Raises:
-        DataError: every file that was found may still be written, or MLflow does not give the traces.
+        DataError: every file that was found may still be written, or the hub or MLflow does not give what is asked.
     """
     home = Home.find()
     digest = FileDigests(home.root / "digests.json")
     paths = _closed(settings) if settings.files else []
+    paths += snapshots(settings.datasets, home)
     paths += snapshot(settings.traces, settings.where, home) if settings.traces else []
     found = [SourceFile(sha256=digest(path), path=str(path)) for path in paths]
     digest.save()
@@ -147,6 +149,7 @@ class Read:
             "passed_over": len(self.passed),
             "disliked": len(self.disliked),
             "other_answers": counts["other_answers"],
+            "messages_joined": counts["joined"],
             "byte_order_marks": counts["boms"],
             "blank_lines": counts["blank_lines"],
             "files_cut_short": counts["cut_short"],

@@ -13,10 +13,11 @@ from tunemill.errors import DataError
 from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import FORMATS, detect, read
 from tunemill.sources.estimate import estimate
+from tunemill.sources.flat_trees import is_message
 from tunemill.sources.reasons import CutShort
 from tunemill.sources.records import KNOWN_KEYS
 from tunemill.sources.settings import ColumnMap, IngestSettings
-from tunemill.sources.shapes import SHAPES
+from tunemill.sources.shapes import known_keys
 from tunemill.sources.streams import FileCounts, chunks
 
 Record = dict[str, Any]
@@ -28,6 +29,7 @@ BYTES = 32 << 20
 """Bytes of records after which no more are read of a file, be they few."""
 MAPPED = "columns of ingest.map"
 STRANGE = "no known shape"
+TREE = "messages of a flat tree"
 
 
 class Known(msgspec.Struct):
@@ -113,45 +115,51 @@ def _encoding(path: Path, facts: FileFacts) -> None:
 def _records(path: Path, settings: IngestSettings, facts: FileFacts, most: int) -> list[Record]:
     """Read the fields of the first records, whatever a map says of them."""
     bare, records, size = settings.model_copy(update={"map": None}), list[Record](), 0
+    reader = FORMATS[facts.format].read(path, bare, FileCounts())
     try:
-        for _, raw, fields in islice(FORMATS[facts.format].read(path, bare, FileCounts()), most):
+        for _, raw, fields in islice(reader, most):
             facts.read += 1
             if isinstance(fields, dict):
                 records.append(fields)
             if (size := size + len(raw)) > BYTES:
                 break
+        facts.whole = next(reader, None) is None
     except CutShort:
         facts.read += 1
+        facts.whole = True
     return records
 
 
 def _shapes(records: Sequence[Record], settings: IngestSettings, facts: FileFacts) -> None:
     columns = settings.map.columns() if settings.map else {}
-    facts.shapes = dict(Counter(_shape(record, columns) for record in records).most_common())
+    flat = facts.format != "csv" and any(is_message(record, settings) for record in records)
+    facts.shapes = dict(Counter(_shape(record, columns, flat) for record in records).most_common())
     facts.keys = dict(Counter(key for record in records for key in record))
     for field, keys in KNOWN_KEYS.items():
-        for key in [columns[field]] if field in columns else keys:
+        named = [columns[field]] if field in columns else []
+        for key in named if named and MAPPED in facts.shapes else [*named, *keys]:
             held = [str(record[key]) for record in records if record.get(key) not in (None, "")]
             if held:
                 facts.known[field] = Known(key, len(held), held[0][:60])
                 break
-    if MAPPED not in facts.shapes:
+    if MAPPED not in facts.shapes and not flat:
         facts.suggested = suggest(unknown_columns(records))
 
 
-def _shape(record: Record, columns: dict[str, str]) -> str:
+def _shape(record: Record, columns: dict[str, str], flat: bool) -> str:
     if "prompt" in columns and columns["prompt"] in record and columns["answer"] in record:
         return MAPPED
-    return next((" + ".join(keys) for keys in SHAPES if all(key in record for key in keys)), STRANGE)
+    if keys := known_keys(record):
+        return " + ".join(keys)
+    return TREE if flat and "message_id" in record and "role" in record else STRANGE
 
 
 def _outcomes(path: Path, settings: IngestSettings, facts: FileFacts) -> list[Row | Rejected]:
     found: list[Row | Rejected] = []
     counts = FileCounts()
-    reader = read(path, facts.file, settings, counts)
+    reader = read(path, facts.file, settings, counts, facts.read)
     try:
-        found += (outcome for outcome in islice(reader, facts.read) if not isinstance(outcome, PassedOver))
-        facts.whole = next(reader, None) is None
+        found += (outcome for outcome in reader if not isinstance(outcome, PassedOver))
     except DataError as error:
-        facts.stops = str(error)
+        facts.stops, facts.whole = str(error), False
     return found

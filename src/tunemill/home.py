@@ -4,6 +4,7 @@ store/        sealed artifacts, one folder a key
 runs/         one JSON a pipeline run
 mlflow.db     MLflow's database, and mlartifacts/ beside it
 prefect/      Prefect's home when no server is named
+datasets/     datasets of the hub and traces/ of MLflow, as the files that ingest reads
 downloads/    wheels and snapshots of base models
 caches/       Hugging Face, matplotlib, numba
 tmp/          what libraries leave in the temporary folder
@@ -65,6 +66,7 @@ class Home:
             "GX_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_LOGGING_LEVEL": "ERROR",
             "TOKENIZERS_PARALLELISM": "false",

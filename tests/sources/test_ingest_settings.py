@@ -20,6 +20,11 @@ def test_traces_alone_are_a_source_and_no_decision():
     assert settings.files == () and "traces" not in settings.decisions()
 
 
+def test_one_dataset_is_a_list_of_one_and_no_decision():
+    settings = IngestSettings(datasets={"hub": "acme/desk", "revision": "main"})
+    assert [one.split for one in settings.datasets] == ["train"] and "datasets" not in settings.decisions()
+
+
 def test_renaming_the_files_changes_no_decision():
     assert IngestSettings(files="a.jsonl").decisions() == IngestSettings(files=["b.jsonl", "c"]).decisions()
 
@@ -51,6 +56,10 @@ BAD = {
     "an empty name": {"files": ""},
     "traces of no experiment": {"traces": {"filter": "x"}},
     "no files": {},
+    "a dataset without revision": {"datasets": {"hub": "acme/desk"}},
+    "a dataset without owner": {"datasets": {"hub": "desk", "revision": "main"}},
+    "a dataset in a folder above": {"datasets": {"hub": "../desk", "revision": "main"}},
+    "a split that is a path": {"datasets": {"hub": "acme/desk", "revision": "main", "split": "a/b"}},
     "an unknown format": {"files": "a", "format": "xml"},
     "a share over 1": {"files": "a", "max_rejected": 1.01},
     "a line of 0 bytes": {"files": "a", "max_line_bytes": 0},
@@ -88,11 +97,11 @@ def test_an_unknown_format_is_answered_with_the_4_that_are_known():
         IngestSettings(files="a", format="xml")
 
 
-def test_the_schema_describes_all_11_fields_and_both_forms_of_files():
+def test_the_schema_describes_all_12_fields_and_both_forms_of_files():
     fields = IngestSettings.model_json_schema()["properties"]
     assert [name for name, field in fields.items() if "description" in field] == [
-        "files", "traces", "closed", "format", "map", "system", "where", "thumbs_down", "answer_rules", "max_rejected",
-        "max_line_bytes",
+        "files", "datasets", "traces", "closed", "format", "map", "system", "where", "thumbs_down", "answer_rules",
+        "max_rejected", "max_line_bytes",
     ]  # fmt: skip
     assert [form["type"] for form in fields["files"]["anyOf"]] == ["string", "array"]
     assert fields["format"]["enum"] == ["auto", "jsonl", "json", "csv"]

@@ -52,6 +52,25 @@ def test_a_map_of_ids_alone_leaves_the_shape(of):
     assert (row.user, len(row.messages)) == ("u1", 2)
 
 
+MAP = {"prompt": "q", "answer": "a", "user": "who", "time": "at", "conversation": "talk", "feedback": "thumb"}
+
+
+def test_a_record_of_another_file_keeps_the_guessed_keys_beside_a_map(of):
+    chat = {"messages": CHAT, "user_id": "u1", "timestamp": "2026-01-31", "session_id": 7, "liked": True}
+    (row,) = of(chat, map=MAP).rows
+    assert (row.user, row.time, row.conversation, row.liked) == ("u1", "2026-01-31", "7", True)
+
+
+def test_a_record_of_another_file_that_has_one_mapped_column_takes_that_and_guesses_the_rest(of):
+    (row,) = of({"messages": CHAT, "who": "u2", "user": "u1", "time": "2026-01-31"}, map=MAP).rows
+    assert (row.user, row.time) == ("u2", "2026-01-31")
+
+
+def test_a_record_read_by_the_map_is_not_searched_for_the_keys_that_the_map_names_otherwise(of):
+    (row,) = of({"q": "Hi", "a": "Hello", "user": "an agent", "timestamp": "x", "liked": True}, map=MAP).rows
+    assert (row.user, row.time, row.liked) == (None, None, None)
+
+
 def test_a_system_key_becomes_the_first_turn(of):
     assert of({"system": "Be kind.", "messages": CHAT}).turns == [[("system", "Be kind."), *TURNS]]
 

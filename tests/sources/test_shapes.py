@@ -193,9 +193,9 @@ TREES_REFUSED = {
     "a reply without role": (node("user", "Hi", {"text": "Hello"}), "missing role"),
     "a reply without text": (node("user", "Hi", {"role": "assistant"}), "missing content"),
     "a root that is null": ({"message_tree_id": "t", "prompt": None}, "no assistant turn"),
-    "a flat message of a tree": (
+    "a flat message without its tree": (
         {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "x"},
-        "no known shape",
+        "missing parent",
     ),
 }
 

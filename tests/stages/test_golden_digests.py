@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "9a18601492986d3fa19413c028c211ce"),
-    ("validate", 3): ("1f3638f78a42931970b3e150fe9a452e", "4f8278f4aa2f1dca86112cd8aea6bdc3"),
-    ("deduplicate", 5): ("d4074867f529939a1bb0e04287a1c928", "cf974373ca622aa73a736a67b3f62e1b"),
-    ("split", 4): ("eb5e2d3d959642ad8d07e071fd41c839", "b2ef5f153f6223edf3e2357cc4c08f00"),
-    ("page", 3): ("66e5d29e1007f7cc91a957e18d4bd71b", "4b59a629b8d9c49e27af5983f64a59cc"),
+    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "fb61113389f80cd967954e08b0625c6e"),
+    ("validate", 3): ("0612b434bca3e1eb3965edf0c40908e1", "2d7918de8417acbd648f3e598b5aa475"),
+    ("deduplicate", 5): ("86b264dbf2f69b191d2a4065db92fdd5", "13529292a1fabce8ff22c5e5026570d7"),
+    ("split", 4): ("2f2f8e949cbd2d321b6694f0a95d8512", "8d87543f8c1685af247115e730c7b37f"),
+    ("page", 3): ("26530d547f38c4374be63766b860782d", "e1c7f18b2aa9a50bb52f4cf37d963e6f"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

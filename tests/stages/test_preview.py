@@ -98,6 +98,28 @@ def test_the_first_records_tell_encoding_shapes_keys_and_ids() -> None:
     assert set(facts.known) == {"conversation", "time"}
 
 
+def flat_tree(number: int) -> list[dict[str, object]]:
+    """Give the 3 messages of a tree as OpenAssistant's flat export writes them; that of the root has no parent_id."""
+    root = {"message_id": f"{number}", "role": "prompter", "text": f"Where is parcel {number}?", "user_id": "u1"}
+    reply = {"parent_id": f"{number}", "role": "assistant", "text": ANSWER}
+    return [root, *({**reply, "message_id": f"{number}.{rank}", "rank": rank} for rank in (1, 0))]
+
+
+def test_the_first_200_messages_of_100_flat_trees_are_66_whole_trees_and_no_map_is_suggested() -> None:
+    found = preview(put("log.jsonl", *(message for number in range(100) for message in flat_tree(number))))
+    (facts,) = found.files
+    assert (facts.read, facts.shapes, facts.suggested) == (200, {"messages of a flat tree": 200}, {})
+    assert (found.read, found.rejected, found.size.exact) == (66, [], False)
+    assert 95 <= found.size.rows == found.size.records <= 105
+    assert [row.line for row in found.shown] == [1, 4, 7, 10, 13]
+
+
+def test_a_file_without_mapped_columns_shows_the_ids_that_are_guessed() -> None:
+    put("log.jsonl", chat("Where is it?", user="u1", time="2026-01-31"))
+    (facts,) = preview("log.jsonl", quickstart()).files  # its map names customer_id and created_at
+    assert {field: known.key for field, known in facts.known.items()} == {"user": "user", "time": "time"}
+
+
 def test_trained_tokens_are_the_answers_and_what_ends_them(held: Callable[..., Chat]) -> None:
     model = held()
     put("log.jsonl", chat("Where is it? <|im_end|>"))

@@ -7,12 +7,14 @@ import glob
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunemill.errors import DataError
 from tunemill.rows import PassedOver, Rejected, Row
 from tunemill.sources import csv_table, json_array, jsonl
+from tunemill.sources.flat_trees import joined
 from tunemill.sources.reasons import CutShort, Fault
 from tunemill.sources.records import Converter
 from tunemill.sources.streams import PACKED, FileCounts, Found, after_bom, chunks
@@ -37,17 +39,23 @@ class Format:
 
 
 def read(
-    path: Path, digest: str, settings: "IngestSettings", counts: FileCounts | None = None
+    path: Path,
+    digest: str,
+    settings: "IngestSettings",
+    counts: FileCounts | None = None,
+    first: int | None = None,
 ) -> Iterator[Row | Rejected | PassedOver]:
     """Yield exactly one outcome for every record of a file, in its order: a row, rejected, or passed over by a filter.
 
-    A record is a JSONL line that is not blank, an element of a JSON array, or a CSV record after the header. A file
-    that cannot be read to its end yields one more rejected record, last, with the line from which all is lost;
+    A record is a JSONL line that is not blank, an element of a JSON array, or a CSV record after the header; in JSON,
+    the messages of a flat conversation tree are one record together, which stands where its root stands. A file that
+    cannot be read to its end yields one more rejected record, last, with the line from which all is lost;
     `counts.cut_short` then gives the reason. Bad content never raises.
 
     Args:
         digest: sha256 of the file, 64 hex digits; the source of every row.
         counts: filled while the file is read.
+        first: read only so many records of the file (messages of trees one by one).
 
     Raises:
         DataError: the format cannot be told, or `ingest.map` names a column that a CSV header does not have.
@@ -56,7 +64,8 @@ def read(
     form = FORMATS[detect(path) if settings.format == "auto" else settings.format]
     converter = Converter(settings, digest, counts)
     try:
-        for found in form.read(path, settings, counts):
+        records = form.read(path, settings, counts)
+        for found in islice(records, first) if form is FORMATS["csv"] else joined(records, settings, counts, first):
             counts.records += 1
             yield _outcome(converter, digest, found)
     except CutShort as cut:

@@ -1,18 +1,18 @@
 """Guess how many rows and characters raw files hold from their first records, where a plan must not read them all."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunemill.errors import DataError
 from tunemill.rows import Row
 from tunemill.sources import FORMATS, detect
+from tunemill.sources.flat_trees import joined
 from tunemill.sources.reasons import CutShort, Fault
 from tunemill.sources.records import Converter
-from tunemill.sources.streams import FileCounts, is_packed
+from tunemill.sources.streams import FileCounts, Found, is_packed
 from tunemill.sources.where import PassOver
 
 if TYPE_CHECKING:
@@ -58,20 +58,27 @@ def estimate(files: Iterable[tuple[Path, str]], settings: "IngestSettings") -> E
 
 
 def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estimate, float]:
-    counts, found, seen, read = FileCounts(), Estimate(), bytearray(), 0
+    counts, found, seen, read, more = FileCounts(), Estimate(), bytearray(), 0, False
     converter = Converter(settings, digest, counts)
     form = FORMATS[detect(path) if settings.format == "auto" else settings.format]
+
+    def first() -> Iterator[Found]:
+        nonlocal read, seen, more
+        for number, one in enumerate(form.read(path, settings, counts)):
+            if number == SAMPLE:
+                more = True
+                return
+            read += len(one[1]) + 1
+            seen += (one[1] + b"\n")[: max(0, PACKED - len(seen))]
+            yield one
+
     try:
-        records = form.read(path, settings, counts)
-        for line, raw, fields in islice(records, SAMPLE):
+        for line, _, fields in first() if form is FORMATS["csv"] else joined(first(), settings, counts):
             found.records += 1
-            read += len(raw) + 1
-            seen += (raw + b"\n")[: max(0, PACKED - len(seen))]
             if row := _row(converter, line, fields):
                 found.rows += 1
                 found.turns += len(row.messages)
                 found.characters += sum(len(message.content) for message in row.messages)
-        more = next(records, None) is not None
     except (CutShort, DataError):  # said with its line by the run
         more = False
     if not more:

@@ -33,6 +33,10 @@ Reason = Literal[
     "no assistant turn",
     "no preference",
     "thumbs down",
+    # a message of a flat conversation tree
+    "missing parent",
+    "circular parents",
+    "duplicate message",
     # what a log says of a request
     "failed request",
     "answer cut off",

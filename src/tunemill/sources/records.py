@@ -35,18 +35,14 @@ class Converter:
         self._rules = AnswerRules(settings.answer_rules)
         named = settings.map.columns() if settings.map else {}
         self._thumb = named.get("feedback")
-        self._thumbs = () if self._thumb else tuple(key for key in feedback.KEYS if key not in named.values())
+        self._thumbs = tuple(key for key in feedback.KEYS if key not in named.values())
         self._named = {name: named[name] for name in KNOWN_KEYS if name in named}
-        self._guessed = {
-            name: [key for key in keys if key not in named.values()]
-            for name, keys in KNOWN_KEYS.items()
-            if name not in self._named
-        }
+        self._guessed = {name: [key for key in keys if key not in named.values()] for name, keys in KNOWN_KEYS.items()}
         ids = {*self._named.values(), *(key for keys in self._guessed.values() for key in keys)}
         self._watched = ids | {"response", "choices"}
         self._keys: tuple[str, ...] = ()
         self._present: dict[str, list[str]] = {}
-        self._watched_thumbs = frozenset({self._thumb} if self._thumb else self._thumbs)
+        self._watched_thumbs = frozenset({*self._thumbs, *({self._thumb} if self._thumb else ())})
 
     def row(self, line: int, record: Fields) -> Row:
         """Build the row.
@@ -55,11 +51,11 @@ class Converter:
             PassOver: `ingest.where` leaves the record out.
             Fault: the record has no known shape, its turns cannot be trained on, or a rule rejects its answer.
         """
-        liked = None if self._watched_thumbs.isdisjoint(record) else self._liked(record)
-        known = {} if self._watched.isdisjoint(record) else self._known(record)
+        mapped = bool(self._map and self._map.prompt) and not self._is_foreign(record)
+        liked = None if self._watched_thumbs.isdisjoint(record) else self._liked(record, mapped)
+        known = {} if self._watched.isdisjoint(record) else self._known(record, mapped)
         if self._filter:
             self._filter.check(_facts(record, known.get("time"), liked))
-        mapped = self._map is not None and self._map.prompt and not self._is_foreign(record)
         made = _mapped(record, self._map) if self._map and mapped else shaped(record)
         if self._system and all(turn.role != "system" for turn in made.turns):
             made.turns.insert(0, Message("system", self._system))
@@ -76,9 +72,9 @@ class Converter:
         mapped = {self._map.prompt, self._map.answer}
         return mapped.isdisjoint(record) and known_keys(record) is not None
 
-    def _liked(self, record: Fields) -> bool | None:
-        if self._thumb:
-            value = record[self._thumb]
+    def _liked(self, record: Fields, mapped: bool) -> bool | None:
+        if self._thumb and (mapped or self._thumb in record):
+            value = record.get(self._thumb)
             liked = feedback.thumb(value)
             if liked is None and value not in (None, ""):
                 raise Fault("wrong type", f"`{self._thumb}` is {kind(value)} that is neither up nor down")
@@ -87,14 +83,19 @@ class Converter:
         self._counts.feedback_unread += unread
         return liked
 
-    def _known(self, record: Fields) -> dict[str, str | None]:
+    def _known(self, record: Fields, mapped: bool) -> dict[str, str | None]:
+        """Take each from its mapped column; by the guessed keys where a record read by its own shape has none such."""
         known: dict[str, str | None] = {}
-        for name, key in self._named.items():
-            value = record.get(key)
-            known[name] = _known_value(name, value)
-            if known[name] is None and value not in (None, ""):
-                raise Fault("wrong type", f"`{key}` is {kind(value)} that is no {name}")
+        for name, column in self._named.items():
+            if mapped or column in record:
+                value = record.get(column)
+                known[name] = _known_value(name, value)
+                if known[name] is None and value not in (None, ""):
+                    raise Fault("wrong type", f"`{column}` is {kind(value)} that is no {name}")
+        taken = set(known)
         for name, keys in self._present_in(record).items():
+            if name in taken:
+                continue
             for key in keys:
                 value = record[key]
                 if value is None or value == "":

@@ -8,12 +8,13 @@ from tunemill.section import PLACE, Section
 from tunemill.sources import FORMATS
 from tunemill.sources.answer_rules import AnswerRule
 from tunemill.sources.closed import Closed
+from tunemill.sources.hub_datasets import HubDataset
 from tunemill.sources.mlflow_traces import TraceSettings
 from tunemill.sources.where import Where
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 def _known(name: str) -> str:
@@ -32,6 +33,7 @@ class ColumnMap(Section):
     With `prompt` and `answer` a record becomes one question and its answer, and all other columns are passed over; a
     JSON object of a known shape that has neither of the two keeps its shape, so that a folder may hold a CSV and chats.
     Without them the record keeps its own shape, and the map only says where conversation, user, time and feedback are.
+    A record that keeps its shape and has no such column is searched for the keys that are known without a map.
 
     Ids are strings or integers, times are strings (kept as they are, best ISO 8601) or numbers since 1970. A value of
     another type rejects the record where the column is named here, and is passed over and counted where it is not.
@@ -81,6 +83,12 @@ class IngestSettings(Section):
         Field(json_schema_extra=PLACE),
     ] = ()
     """Files, folders and globs (`logs/**/*.jsonl`), relative to the project; plain, gzip or zstandard."""
+    datasets: Annotated[
+        tuple[HubDataset, ...],
+        BeforeValidator(_listed, json_schema_input_type=HubDataset | list[HubDataset]),
+        Field(json_schema_extra=PLACE),
+    ] = ()
+    """Datasets of the Hugging Face hub, read beside the files."""
     traces: Annotated[TraceSettings | None, Field(json_schema_extra=PLACE)] = None
     """Traces of a model in production, read beside the files."""
     closed: Annotated[Closed, Field(json_schema_extra=PLACE)] = Closed()
@@ -114,6 +122,6 @@ class IngestSettings(Section):
 
     @model_validator(mode="after")
     def _some_source(self) -> "IngestSettings":
-        if not self.files and self.traces is None:
-            raise ValueError("names no source; set `files` or `traces`")
+        if not self.files and not self.datasets and self.traces is None:
+            raise ValueError("names no source; set `files`, `datasets` or `traces`")
         return self

@@ -43,7 +43,7 @@ def shaped(record: Fields) -> Shaped:
 
 def _unknown(record: Fields) -> Fault:
     if "parent_id" in record:
-        detail = "one message of a conversation tree; put the tree together in one record, with nested `replies`"
+        detail = "one message of a conversation tree; give all of them in one JSONL file, with `message_id` and `role`"
         return Fault("no known shape", detail)
     known = "; ".join(" + ".join(keys) for keys in SHAPES)
     detail = f"found {listing(record)}; known are {known}, or name the columns in ingest.map"

@@ -45,6 +45,8 @@ class FileCounts:
 
     records: int = 0
     """Records that the file was cut into, whatever became of each; a file cut short counts one more."""
+    joined: int = 0
+    """Messages that went into the record of a flat conversation tree, its root not counted."""
     boms: int = 0
     """Byte order marks taken off."""
     blank_lines: int = 0
