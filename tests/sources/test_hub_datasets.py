@@ -11,7 +11,7 @@ import pytest
 
 from tasks.ingest import closed_files, ingest
 from tests.sources.hub_server import Hub, serving
-from tunemill import rows
+from tunemill import rows, segments
 from tunemill.home import PROJECT
 from tunemill.sources import read as read_file
 from tunemill.sources.settings import IngestSettings
@@ -127,7 +127,7 @@ def read(told: Told, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         assert [Path(file.path) for file in files.files] == told[name][0]
         folder = store.open(ingest.run(store, files, settings))
         rejected = [one["reason"] for one in rows.read_lines(folder / "rejected.jsonl")]
-        return rows.read(folder / "rows.parquet"), rejected
+        return segments.read(folder / "rows"), rejected
 
     return ingested
 
