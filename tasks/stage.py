@@ -80,6 +80,10 @@ class Stage(Generic[P, A]):
         held, _ = store.held(self.name, self.key(self._arguments(*args, **kwargs)))
         return held.artifact(self.makes) if held else None
 
+    def stands(self, store: Store, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Tell whether something is sealed under the key, without reading its bytes."""
+        return store.manifest(self.name, self.key(self._arguments(*args, **kwargs))) is not None
+
     def keep(self, fill: Callable[[Work], A], store: Store, *args: P.args, **kwargs: P.kwargs) -> A:
         """Seal what `fill` writes as the artifact of these arguments, unless it is held.
 

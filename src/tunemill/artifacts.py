@@ -172,5 +172,19 @@ class SourceFiles(FrozenModel):
         return digest_of(sorted(file.sha256 for file in self.files))
 
 
+class RowsFile(FrozenModel):
+    """One file of rows inside a sealed dataset: all that one source file gave."""
+
+    source: str
+    """sha256 of that file; the name of this one."""
+    sha256: str
+    path: str
+
+    @property
+    def digest(self) -> str:
+        """What it holds; where it lies changes nothing."""
+        return self.sha256
+
+
 class BenchmarkFiles(SourceFiles):
     """Files of benchmarks whose items must not be trained on."""
