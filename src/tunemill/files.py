@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 T = TypeVar("T")
-FEW = 4
+FEW = 32
 """Files for which starting threads would take longer than it saves."""
 
 
