@@ -1,27 +1,30 @@
 """Ingest: raw files become rows; what cannot become one is kept with its file, line and reason."""
 
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+import msgspec
 import orjson
 
 from tasks.history import note_files
-from tasks.run import Run
+from tasks.read_file import read_file, shown
+from tasks.run import Run, listener
 from tasks.stage import stage
 from tunemill import rows, segments
-from tunemill.artifacts import RawDataset, SourceFile, SourceFiles
-from tunemill.errors import DataError, StoreError
-from tunemill.files import FileDigests
+from tunemill.artifacts import RawDataset, RawFile, SourceFile, SourceFiles
+from tunemill.errors import DataError
+from tunemill.files import FileDigests, link
 from tunemill.home import PROJECT, Home
-from tunemill.rows import PassedOver, Rejected, Row
-from tunemill.sources import expand, read
+from tunemill.rows import DISLIKED, PassedOver, Rejected
+from tunemill.sources import expand
 from tunemill.sources.closed import still_open
 from tunemill.sources.hub_datasets import snapshots
 from tunemill.sources.mlflow_traces import snapshot
 from tunemill.sources.settings import IngestSettings
-from tunemill.sources.streams import FileCounts
 from tunemill.store import Work
 
 
@@ -48,7 +51,7 @@ def _closed(settings: IngestSettings) -> list[Path]:
     """Leave out, with a warning each, the files that may still be written."""
     paths = expand(settings.files, PROJECT)
     opened = still_open(paths, settings.files, PROJECT, settings.closed, time.time())
-    told = [f"ingest: {_shown(path)} is not read: {why}" for path, why in opened.items()]
+    told = [f"ingest: {shown(path)} is not read: {why}" for path, why in opened.items()]
     if len(opened) == len(paths):
         raise DataError(
             f"ingest: none of {len(paths):,} files is closed\n"
@@ -73,138 +76,88 @@ def file_names(table: Path | None = None) -> dict[str, str]:
     table = table or Home.find().root / "sources.jsonl"
     if not table.exists():
         return {}
-    return {r["sha256"]: _shown(Path(r["path"])) for r in rows.read_lines(table)}
+    return {r["sha256"]: shown(Path(r["path"])) for r in rows.read_lines(table)}
 
 
-def _shown(path: Path) -> str:
-    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
-
-
-@stage(makes=RawDataset, version=3)
+@stage(makes=RawDataset, version=4)
 def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDataset:
-    """Turn every record of every file into exactly one row, rejection, or record passed over."""
-    read_in = Read()
-    for file in {file.sha256: file for file in files.files}.values():
-        read_in.take(file, settings)
-    note_files(work, files)
-    written = segments.write(work.folder / "rows", _from_old_to_new(read_in.kept))
-    written += rows.write_lines(work.folder / "rejected.jsonl", read_in.rejected)
-    written += segments.write_passed(work.folder / segments.PASSED, read_in.passed)
-    if read_in.disliked:
-        written += segments.write(work.folder / segments.KEPT_APART, _from_old_to_new(read_in.disliked))
-    if written != read_in.counts["records"]:
-        raise StoreError(
-            f"ingest: {read_in.counts['records']:,} records were read and {written:,} written; this is a bug, report it"
-        )
-    rows.write_lines(work.resume / "rejected.jsonl", read_in.rejected)
-    names = {f.sha256: _shown(Path(f.path)) for f in files.files}
-    limit(read_in, settings.max_rejected, names, work.resume / "rejected.jsonl")
-    return work.seal(RawDataset, files=len(files.files), **read_in.totals())
+    """Turn every record of every file into exactly one row, rejection, or record passed over.
 
-
-def _from_old_to_new(found: Iterable[Row]) -> list[Row]:
-    return sorted(found, key=lambda row: row.place)
-
-
-class Read:
-    """What came of the files so far."""
-
-    def __init__(self) -> None:
-        self.kept: list[Row] = []
-        self.disliked: list[Row] = []
-        self.rejected: list[Rejected] = []
-        self.passed: list[PassedOver] = []
-        self.counts: Counter[str] = Counter()
-        """Sums over the files of each number in `FileCounts`, and of the files that were cut short."""
-        self._digests = FileDigests(Home.find().root / "digests.json")
-
-    def take(self, file: SourceFile, settings: IngestSettings) -> None:
-        """Read one file.
-
-        Raises:
-            DataError: its bytes are no longer those of its digest.
-        """
-        path, counts = Path(file.path), FileCounts()
-        for record in read(path, file.sha256, settings, counts):
-            match record:
-                case Row(liked=False):
-                    self.disliked.append(record)
-                case Row():
-                    self.kept.append(record)
-                case Rejected():
-                    self.rejected.append(record)
-                case PassedOver():
-                    self.passed.append(record)
-        require_unchanged(file, self._digests)
-        cut_short = bool(counts.cut_short)
-        self.counts.update({name: n for name, n in vars(counts).items() if isinstance(n, int)}, cut_short=cut_short)
-        warn(counts, _shown(path))
-
-    def totals(self) -> dict[str, int]:
-        """Give the counts of the artifact."""
-        counts = self.counts
-        return {
-            "rows": len(self.kept),
-            "rejected": len(self.rejected),
-            "passed_over": len(self.passed),
-            "disliked": len(self.disliked),
-            "other_answers": counts["other_answers"],
-            "messages_joined": counts["joined"],
-            "byte_order_marks": counts["boms"],
-            "blank_lines": counts["blank_lines"],
-            "files_cut_short": counts["cut_short"],
-            "ids_passed_over": counts["ids_passed_over"],
-        }
-
-
-def require_unchanged(file: SourceFile, digests: FileDigests) -> None:
-    """Compare a file with its digest again, without reading it where its stat has not changed.
-
-    Raises:
-        DataError: it was written while it was read, so its rows belong to no bytes that could be named.
+    A file that an earlier night has read is not read again; what a kill leaves is held too.
     """
-    if digests(Path(file.path)) != file.sha256:
-        raise DataError(
-            f"ingest: {_shown(Path(file.path))} changed while it was read; its rows are thrown away\n"
-            "  Run again when it is closed, or say in ingest.closed by what a closed file is known."
-        )
+    found: Counter[str] = Counter()
+    distinct = sorted({file.sha256: file for file in files.files}.values(), key=lambda file: file.sha256)
+    with (work.folder / "rejected.jsonl").open("wb") as rejected:
+        for number, file in enumerate(distinct, 1):
+            part = read_file.run(work.store, file, settings.of_one_file(Path(file.path)))
+            _take(work, work.open(part), rejected)
+            warn(part, work.open(part), shown(Path(file.path)))
+            found.update(part.counts)
+            listener().progress("ingest", number, len(distinct), "files")
+    note_files(work, files)
+    names = {f.sha256: shown(Path(f.path)) for f in files.files}
+    limit(found, settings.max_rejected, names, work)
+    return work.seal(RawDataset, files=len(files.files), **found)
 
 
-def warn(counts: FileCounts, name: str) -> None:
+def _take(work: Work, part: Path, rejected: BinaryIO) -> None:
+    """Give the tables of a part a second name here, and copy what it rejected behind that of the others."""
+    for table in ("rows", segments.PASSED, segments.KEPT_APART):
+        if (part / table).is_dir():
+            (work.folder / table).mkdir(exist_ok=True)
+            link((part / table).iterdir(), work.folder / table)
+    if (listed := part / "rejected.jsonl").is_file():
+        with listed.open("rb") as lines:
+            shutil.copyfileobj(lines, rejected)
+
+
+def warn(part: RawFile, folder: Path, name: str) -> None:
     """Say what no rejected record can: that rows are lost unseen, or that a row lost its group or its judgement."""
-    if counts.cut_short:
-        text = f"{name} could not be read to its end ({counts.cut_short}); the rows after that are lost, not counted"
+    counts = part.counts
+    if counts["files_cut_short"]:
+        # What ends the reading of a file is its last rejected record.
+        reason = list(_lines(folder / "rejected.jsonl"))[-1].reason
+        text = f"{name} could not be read to its end ({reason}); the rows after that are lost, not counted"
         Run.current().warn(f"ingest: {text}. Mend the file and run again")
-    if counts.ids_passed_over:
-        text = f"{counts.ids_passed_over:,} conversation, user or time values are no text or whole number"
+    if counts["ids_passed_over"]:
+        text = f"{counts['ids_passed_over']:,} conversation, user or time values are no text or whole number"
         Run.current().warn(f"ingest: {name}: {text}; those rows are not grouped by them. Name the keys in ingest.map")
-    if counts.feedback_unread:
-        text = f"{counts.feedback_unread:,} feedback values are neither up nor down"
+    if counts["feedback_unread"]:
+        text = f"{counts['feedback_unread']:,} feedback values are neither up nor down"
         Run.current().warn(f"ingest: {name}: {text}; those rows train as if nobody had said anything")
 
 
-def limit(found: Read, allowed: float, names: dict[str, str], listed: Path) -> None:
+def limit(found: Mapping[str, int], allowed: float, names: Mapping[str, str], work: Work) -> None:
     """Stop when more records than allowed could not be read, or none could.
 
     Raises:
         DataError: with the counts by reason and an example of each.
     """
-    total = len(found.kept) + len(found.disliked) + len(found.rejected)
-    share = len(found.rejected) / total if total else 1.0
-    if found.kept and share <= allowed:
+    total = found["rows"] + found["disliked"] + found["rejected"]
+    share = found["rejected"] / total if total else 1.0
+    if found["rows"] and share <= allowed:
         return
-    lines = [f"ingest: {len(found.rejected):,} of {total:,} records rejected ({share:.1%}); the limit is {allowed:.1%}"]
-    if not found.rejected:
-        lines = [f"ingest: 0 rows; {len(found.passed):,} records passed over, {len(found.disliked):,} disliked"]
-    lines += _by_reason(found.rejected, names)
-    lines += [f"{line}  (passed over, ingest.where)" for line in _by_reason(found.passed, names)]
-    lines += [f"  all that were rejected: {listed}"] if found.rejected else []
+    listed = work.resume / "rejected.jsonl"
+    shutil.copyfile(work.folder / "rejected.jsonl", listed)
+    lines = [f"ingest: {found['rejected']:,} of {total:,} records rejected ({share:.1%}); the limit is {allowed:.1%}"]
+    if not found["rejected"]:
+        lines = [f"ingest: 0 rows; {found['passed_over']:,} records passed over, {found['disliked']:,} disliked"]
+    lines += _by_reason(_lines(listed), names)
+    passed = (record for record in segments.set_aside(work.folder) if record.reason != DISLIKED)
+    lines += [f"{line}  (passed over, ingest.where)" for line in _by_reason(passed, names)]
+    lines += [f"  all that were rejected: {listed}"] if found["rejected"] else []
     raise DataError("\n".join([*lines, "  Raise ingest.max_rejected, widen ingest.where, or mend the files."]))
 
 
-def _by_reason(records: Sequence[Rejected | PassedOver], names: dict[str, str]) -> list[str]:
-    counts = Counter(record.reason for record in records)
-    first = {record.reason: record for record in reversed(records)}
+def _lines(path: Path) -> Iterator[Rejected]:
+    return (msgspec.convert(line, Rejected) for line in rows.read_lines(path))
+
+
+def _by_reason(records: Iterable[Rejected | PassedOver], names: Mapping[str, str]) -> list[str]:
+    counts, first = Counter[str](), dict[str, Rejected | PassedOver]()
+    for record in records:
+        counts[record.reason] += 1
+        first.setdefault(record.reason, record)
     return [
         f"  {count:,}  {reason}  e.g. {names[first[reason].source]}:{first[reason].line}"
         for reason, count in counts.most_common()

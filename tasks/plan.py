@@ -20,14 +20,16 @@ from tasks.merge import merge
 from tasks.model import model, tokenizer
 from tasks.page import page
 from tasks.quantize import quantize
+from tasks.read_file import read_file
 from tasks.screen import listed
 from tasks.split import benchmark_files, split
 from tasks.stage import Stage, changed
 from tasks.train import train
-from tasks.validate import validate
+from tasks.validate import rows_files, unchecked, validate
 from tasks.verify import verify
-from tunemill.artifacts import Artifact, BenchmarkFiles, SourceFiles, Splits
+from tunemill.artifacts import Artifact, BenchmarkFiles, RawDataset, SourceFile, SourceFiles, Splits, Tokenizer
 from tunemill.config import PipelineConfig
+from tunemill.errors import DataError
 from tunemill.home import Home
 from tunemill.models.sources import ModelSource
 from tunemill.quality.page_settings import Task
@@ -70,16 +72,32 @@ def planned(config: PipelineConfig) -> list[Step]:
         **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
     }
     steps = [_step(stage, known, store) for stage in STAGES]
-    return [_estimated(step, known[SourceFiles], config) for step in steps]
+    return [_estimated(step, known, store, config) for step in steps]
 
 
-def _estimated(step: Step, files: SourceFiles, config: PipelineConfig) -> Step:
-    """Add rows to a run of ingest and tokens to one of validate: what a person wants to know before it starts."""
+def _estimated(step: Step, known: dict[Any, Any], store: Store, config: PipelineConfig) -> Step:
+    """Add the rows that ingest has to read, or the tokens that validate has to count: those of new files alone."""
     if step.name not in (ingest.name, validate.name) or step.state == "held":
         return step
-    found = estimate([(Path(file.path), file.sha256) for file in files.files], config.ingest)
+    files = {file.sha256: file for file in known[SourceFiles].files}
+    if step.name == validate.name and step.state == "runs":
+        tables = rows_files(store, known[RawDataset])
+        new = {table.source for table in unchecked(store, tables, known[Tokenizer], config.validation)}
+        count = len(tables)
+    else:
+        new = {digest for digest, file in files.items() if not _was_read(file, store, config)}
+        count = len(files)
+    found = estimate([(Path(file.path), digest) for digest, file in files.items() if digest in new], config.ingest)
     size = {"records": found.records, "rows": found.rows} if step.name == ingest.name else {"tokens": found.tokens}
-    return step.model_copy(update={"estimated": size})
+    some = [f"{len(new):,} of {count:,} files are new"] if step.state == "runs" and len(new) < count else []
+    return step.model_copy(update={"why": [*step.why, *some], "estimated": size if new else {}})
+
+
+def _was_read(file: SourceFile, store: Store, config: PipelineConfig) -> bool:
+    try:
+        return read_file.stands(store, file, config.ingest.of_one_file(Path(file.path)))
+    except DataError:  # the run says so when it reads the file
+        return False
 
 
 def _step(stage: Stage[Any, Any], known: dict[Any, Any], store: Store) -> Step:

@@ -13,7 +13,7 @@ from tunemill.home import Home
 from tunemill.models.chat import Chat
 from tunemill.models.settings import ModelSettings
 from tunemill.quality import expectations
-from tunemill.quality.limits import DatasetRefused, Validated
+from tunemill.quality.limits import Validated
 from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import Message, Row
 from tunemill.store import Store
@@ -50,7 +50,7 @@ class Rules:
     """The rules of `validate` on single rows; those on the whole dataset say nothing about a few."""
 
     def __init__(self, settings: ValidateSettings, chat: Chat | None) -> None:
-        self._settings = settings.model_copy(update={"max_rejected": 1.0, "min_rows": 1})
+        self._settings = settings
         self._chat = chat
         self.refusals: list[str] = []
         """What the chat template says of conversations that it does not take; in a run the first one stops."""
@@ -64,10 +64,7 @@ class Rules:
             ConfigError: an expectation does not exist.
             DataError: an expectation could not be computed.
         """
-        try:
-            return expectations.validate(rows, self._settings, self._tokens)
-        except DatasetRefused as refused:
-            return refused.validated
+        return expectations.examine(rows, expectations.of_rows(self._settings), self._tokens)
 
     def _tokens(self, turns: Sequence[Message]) -> int:
         unknown = cast(int, math.nan)  # null in the table of the rules, and a rule on a column skips nulls

@@ -62,7 +62,7 @@ class Stage(Generic[P, A]):
         return {
             "stage": self.name,
             "version": self.version,
-            "engines": {engine: importlib.metadata.version(engine) for engine in self.engines},
+            "engines": {engine: _version(engine) for engine in self.engines},
             "inputs": inputs,
             "section": sections,
         }
@@ -74,6 +74,22 @@ class Stage(Generic[P, A]):
     def run(self, store: Store, *args: P.args, **kwargs: P.kwargs) -> A:
         """Make the artifact, or find it, in this process and without Prefect."""
         return self._make(store, self._arguments(*args, **kwargs))[0]
+
+    def held(self, store: Store, *args: P.args, **kwargs: P.kwargs) -> A | None:
+        """Find the artifact if it is held and its bytes are those that were sealed."""
+        held, _ = store.held(self.name, self.key(self._arguments(*args, **kwargs)))
+        return held.artifact(self.makes) if held else None
+
+    def stands(self, store: Store, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Tell whether something is sealed under the key, without reading its bytes."""
+        return store.manifest(self.name, self.key(self._arguments(*args, **kwargs))) is not None
+
+    def keep(self, fill: Callable[[Work], A], store: Store, *args: P.args, **kwargs: P.kwargs) -> A:
+        """Seal what `fill` writes as the artifact of these arguments, unless it is held.
+
+        For results that are worked out many at once. `fill` writes what the stage's own function would, to the byte.
+        """
+        return self._make(store, self._arguments(*args, **kwargs), fill)[0]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Run as a Prefect task inside a flow; what is held is shown as Cached and makes nothing."""
@@ -101,7 +117,7 @@ class Stage(Generic[P, A]):
             raise StoreError(f"{store.folder(self.name, self.key(arguments))} vanished while it was being used")
         return manifest.artifact(self.makes)
 
-    def _make(self, store: Store, arguments: dict[str, Any]) -> tuple[A, bool]:
+    def _make(self, store: Store, arguments: dict[str, Any], fill: Callable[[Work], A] | None = None) -> tuple[A, bool]:
         """Find or make the artifact under the key's lock; also say whether it was held."""
         parts = self.parts(arguments)
         key = digest_of(parts)
@@ -111,7 +127,10 @@ class Stage(Generic[P, A]):
                 return held.artifact(self.makes), True
             faults.point(f"{self.name}.begin")
             with store.work(self.name, key) as work:
-                self.function(work, *arguments.values())  # type: ignore[call-arg]
+                if fill:
+                    fill(work)
+                else:
+                    self.function(work, *arguments.values())  # type: ignore[call-arg]
                 return store.commit(work, self.makes, parts, _origins(arguments)), False
 
 
@@ -149,6 +168,9 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 def _origins(arguments: dict[str, Any]) -> dict[str, str]:
     return {n: f"{a.stage}/{a.key}" for n, a in arguments.items() if isinstance(a, Artifact)}
+
+
+_version = functools.cache(importlib.metadata.version)
 
 
 @functools.cache

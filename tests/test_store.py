@@ -70,3 +70,23 @@ def test_a_dead_process_leaves_nothing_after_a_sweep(tmp_path: Path) -> None:
         assert store.sweep() == 1
         assert mine.folder.exists()
     assert not dead.exists()
+
+
+def test_a_file_that_is_written_after_the_folder_was_sealed_stops_the_commit(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.work("ingest", "k" * 32) as work:
+        work.seal(RawDataset)
+        (work.folder / "rows.txt").write_text("late")
+        with pytest.raises(StoreError, match="files changed after it was sealed"):
+            store.commit(work, RawDataset, {}, {})
+    assert store.manifest("ingest", "k" * 32) is None
+
+
+def test_the_digits_of_a_key_name_a_dataset_before_any_part_of_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for stage, key in (("ingest", "ka" * 16), ("ingest-file", "kb" * 16)):
+        with store.work(stage, key) as work:
+            work.seal(RawDataset)
+            store.commit(work, RawDataset, {}, {})
+    assert [found.stage for found in store.find("k")] == ["ingest"]
+    assert [found.stage for found in store.find("kb")] == ["ingest-file"]

@@ -60,6 +60,22 @@ class RawDataset(Artifact):
     stage = "ingest"
 
 
+class RawFile(Artifact):
+    """What was read from one source file, named as in RawDataset; what there is none of has no file."""
+
+    stage = "ingest-file"
+
+
+class ValidFile(Artifact):
+    """What the rules on rows said of the rows of one source file, as `tunemill.quality.found` writes it."""
+
+    stage = "validate-file"
+
+
+PARTS = frozenset({RawFile.stage, ValidFile.stage})
+"""Stages that make pieces of a dataset, so that a night reads and checks only what is new."""
+
+
 class ValidDataset(Artifact):
     """rows/ that passed the expectations, rejected.jsonl, and the report."""
 
@@ -139,6 +155,11 @@ class SourceFile(FrozenModel):
     sha256: str
     path: str
 
+    @property
+    def digest(self) -> str:
+        """What it holds; where it lies changes nothing."""
+        return self.sha256
+
 
 class SourceFiles(FrozenModel):
     """The files of a run in the order of their digests, so that names and order change nothing."""
@@ -149,6 +170,20 @@ class SourceFiles(FrozenModel):
     def digest(self) -> str:
         """Hash of the files' digests."""
         return digest_of(sorted(file.sha256 for file in self.files))
+
+
+class RowsFile(FrozenModel):
+    """One file of rows inside a sealed dataset: all that one source file gave."""
+
+    source: str
+    """sha256 of that file; the name of this one."""
+    sha256: str
+    path: str
+
+    @property
+    def digest(self) -> str:
+        """What it holds; where it lies changes nothing."""
+        return self.sha256
 
 
 class BenchmarkFiles(SourceFiles):

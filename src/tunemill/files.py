@@ -3,11 +3,16 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+
+T = TypeVar("T")
+FEW = 32
+"""Files for which starting threads would take longer than it saves."""
 
 
 class FileDigests:
@@ -75,8 +80,20 @@ def flush(path: Path) -> None:
 
 def flush_tree(folder: Path) -> None:
     """Wait until the disk has a folder and everything under it."""
-    for path in [*folder.rglob("*"), folder]:
-        flush(path)
+    spread(flush, [*folder.rglob("*"), folder])
+
+
+def hash_all(paths: Sequence[Path]) -> list[str]:
+    """Give the sha256 of each file; hashing leaves the interpreter free, so every core helps."""
+    return spread(hash_file, paths)
+
+
+def spread(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """Do what waits for the disk, or leaves the interpreter free, for many files at once; a few are not worth it."""
+    if len(paths) <= FEW:
+        return [work(path) for path in paths]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(work, paths))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,16 +15,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 
 from tunemill import faults
-from tunemill.artifacts import Artifact, FrozenModel, digest_of
+from tunemill.artifacts import PARTS, Artifact, FrozenModel, digest_of
 from tunemill.errors import ArtifactDamaged, StoreError
-from tunemill.files import flush, flush_tree, hash_file, write_flushed
+from tunemill.files import flush, flush_tree, hash_all, write_flushed
 
 MANIFEST = "manifest.json"
 REPORT = "report"
@@ -73,6 +72,8 @@ class Work:
         self.key = key
         self.folder = folder
         self.counts: dict[str, int] = {}
+        self.files: dict[str, SealedFile] | None = None
+        """What was hashed when the folder was said to be complete."""
 
     def open(self, artifact: Artifact) -> Path:
         """Give the folder of an artifact after its bytes were checked against its manifest."""
@@ -89,10 +90,9 @@ class Work:
         return _made(self.store.root / self.stage / f".resume-{self.key}")
 
     def seal(self, kind: type[A], **counts: int) -> A:
-        """Say that the folder is complete; the store hashes and renames it when the stage returns."""
-        self.counts = counts
-        files = hash_files(self.folder)
-        return kind(key=self.key, digest=content_digest(files), counts=counts)
+        """Say that the folder is complete; the store renames it when the stage returns."""
+        self.counts, self.files = counts, hash_files(self.folder)
+        return kind(key=self.key, digest=content_digest(self.files), counts=counts)
 
 
 class Store:
@@ -134,9 +134,10 @@ class Store:
         return None
 
     def find(self, key: str) -> list[Manifest]:
-        """List the manifests whose key begins with `key`, over all stages."""
+        """List the manifests whose key begins with `key`, of all stages; parts only where no other has such a key."""
         found = sorted(self.root.glob(f"[!.]*/{key}*/{MANIFEST}"))
-        manifests = (self._readable(path.parent.parent.name, path.parent.name) for path in found)
+        whole = [path for path in found if path.parent.parent.name not in PARTS]
+        manifests = (self._readable(path.parent.parent.name, path.parent.name) for path in whole or found)
         return [manifest for manifest in manifests if manifest]
 
     def check(self, stage: str, key: str) -> Manifest | None:
@@ -157,8 +158,7 @@ class Store:
                 raise ArtifactDamaged(folder, name, "the file is missing")
             if (size := path.stat().st_size) != sealed.size:
                 raise ArtifactDamaged(folder, name, f"{size:,} bytes where {sealed.size:,} were sealed")
-        with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter free, so every core helps
-            found = list(pool.map(lambda name: hash_file(folder / name), manifest.files))
+        found = hash_all([folder / name for name in manifest.files])
         for (name, sealed), sha256 in zip(manifest.files.items(), found, strict=True):
             if sha256 != sealed.sha256:
                 raise ArtifactDamaged(folder, name, f"the bytes differ from those sealed ({sealed.sha256[:12]}…)")
@@ -206,8 +206,14 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, work: Work, kind: type[A], parts: dict[str, Any], made_from: dict[str, str]) -> A:
-        """Flush the files, write the manifest last and rename; a folder that stood first wins."""
-        files = hash_files(work.folder)
+        """Flush the files, write the manifest last and rename; a folder that stood first wins.
+
+        Raises:
+            StoreError: files were added, removed or made longer or shorter after the folder was said to be complete.
+        """
+        files = hash_files(work.folder) if work.files is None else work.files
+        if sizes(work.folder) != {name: file.size for name, file in files.items()}:
+            raise StoreError(f"{work.stage}: its files changed after it was sealed; this is a bug, report it")
         manifest = Manifest(
             stage=work.stage,
             key=work.key,
@@ -225,6 +231,7 @@ class Store:
             shutil.rmtree(target)
         with contextlib.suppress(OSError):
             os.rename(work.folder, target)
+            self._checked[work.stage, work.key] = manifest
         stands = self.manifest(work.stage, work.key)
         if stands is None:
             raise StoreError(f"{target} could not be put in place; is the disk full or read-only?")
@@ -250,9 +257,16 @@ class Store:
 
 def hash_files(folder: Path) -> dict[str, SealedFile]:
     """Hash every file under a folder but the manifest and Prefect's record; names are relative, sorted."""
+    found = sizes(folder)
+    hashes = hash_all([folder / name for name in found])
+    return {name: SealedFile(sha256=sha256, size=found[name]) for name, sha256 in zip(found, hashes, strict=True)}
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Give the size of every file under a folder but the manifest and Prefect's record; names are relative, sorted."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
-    names = {p.relative_to(folder).as_posix(): p for p in paths}
-    return {n: SealedFile(sha256=hash_file(p), size=p.stat().st_size) for n, p in names.items() if n not in OUTSIDE}
+    named = ((p.relative_to(folder).as_posix(), p) for p in paths)
+    return {name: p.stat().st_size for name, p in named if name not in OUTSIDE}
 
 
 def content_digest(files: dict[str, SealedFile]) -> str:

@@ -2,16 +2,25 @@
 
 import pytest
 
+from tunemill.quality.examples import spread
 from tunemill.quality.histogram import Limit, draw
 from tunemill.quality.report import write_report
+from tunemill.rows import write
 
 NAMES = {"ab" * 32: "tickets.csv"}
 
 
 @pytest.fixture(scope="module")
-def folder(validated, tmp_path_factory):
+def shown(validated, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    write(folder / "one.parquet", validated.kept)
+    return spread(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(validated, shown, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(validated, folder, NAMES)
+    write_report(validated.summary, shown, folder, NAMES)
     return folder
 
 
@@ -26,7 +35,7 @@ def test_the_headline_counts_every_row(report):
 
 def test_every_expectation_has_a_line_with_its_outcome(validated, report):
     lines = [line for line in report.splitlines() if "| `expect_" in line]
-    assert len(lines) == len(validated.expectations) == 11
+    assert len(lines) == len(validated.summary.expectations) == 11
     assert (
         "| `answer` shorter than 50 characters | `expect_column_values_to_be_between` | 30 | 3 rows rejected |" in lines
     )
@@ -44,13 +53,13 @@ def test_the_oldest_the_middle_and_the_newest_kept_row_are_shown(report):
     ]
 
 
-def test_without_names_a_place_is_the_digest_and_the_line(validated, tmp_path):
-    write_report(validated, tmp_path)
+def test_without_names_a_place_is_the_digest_and_the_line(validated, shown, tmp_path):
+    write_report(validated.summary, shown, tmp_path)
     assert "abababababab:29" in (tmp_path / "report.md").read_text()
 
 
-def test_the_same_result_gives_the_same_bytes(validated, folder, tmp_path):
-    write_report(validated, tmp_path, NAMES)
+def test_the_same_result_gives_the_same_bytes(validated, shown, folder, tmp_path):
+    write_report(validated.summary, shown, tmp_path, NAMES)
     for name in ("report.md", "tokens.png", "answer_characters.png"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 

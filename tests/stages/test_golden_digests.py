@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "fb61113389f80cd967954e08b0625c6e"),
-    ("validate", 3): ("0612b434bca3e1eb3965edf0c40908e1", "2d7918de8417acbd648f3e598b5aa475"),
-    ("deduplicate", 5): ("86b264dbf2f69b191d2a4065db92fdd5", "13529292a1fabce8ff22c5e5026570d7"),
+    ("ingest", 4): ("8f7ee2ca80808da246f21b8cf7fd3097", "035f0d0126cb64e10c5afe218b85d357"),
+    ("validate", 4): ("4184f6ac2b7ba115a14ad7fab919e740", "4e35b9408a24ed9e1691646a42722024"),
+    ("deduplicate", 5): ("c22ef42a6096e27f153be820f43726ce", "13529292a1fabce8ff22c5e5026570d7"),
     ("split", 4): ("2f2f8e949cbd2d321b6694f0a95d8512", "8d87543f8c1685af247115e730c7b37f"),
-    ("page", 3): ("26530d547f38c4374be63766b860782d", "e1c7f18b2aa9a50bb52f4cf37d963e6f"),
+    ("page", 3): ("78c7e300226c0e7689180f8d1165a44c", "7cb653878f5cd1f98d1c79879c9d642f"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -45,7 +45,19 @@ def test_what_is_held_is_counted_exactly_and_a_changed_setting_is_named(config: 
     assert (held.state, held.counts["rows"], held.counts["rejected"], held.estimated) == ("held", 384, 16, {})
     changed = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_rejected": 0.5})})
     again = step(planned(changed), "ingest")
-    assert (again.state, again.why) == ("runs", ["section.settings.max_rejected 0.1 → 0.5"])
+    assert again.state == "runs"
+    assert again.why == ["section.settings.max_rejected 0.1 → 0.5", "0 of 3 files are new"]
+    assert again.estimated == {}
+
+
+def test_only_the_rows_of_new_files_are_estimated(config: PipelineConfig) -> None:
+    store, files = Store(Home.find().store), closed_files(config.ingest)
+    anything = config.ingest.model_copy(update={"max_rejected": 1.0})
+    first = ingest.run(store, files.model_copy(update={"files": files.files[:1]}), anything)
+    found = step(planned(config), "ingest")
+    assert found.why[-1] == "2 of 3 files are new"
+    read = first.counts["rows"] + first.counts["rejected"]
+    assert found.estimated["records"] == 400 - read
 
 
 def test_the_split_of_an_earlier_night_is_known_before_anything_runs(config: PipelineConfig) -> None:

@@ -19,7 +19,6 @@ from tunemill.errors import ConfigError
 from tunemill.files import hash_file
 from tunemill.home import PROJECT, Home
 from tunemill.quality import expectations
-from tunemill.quality.limits import DatasetRefused
 from tunemill.rows import read_lines, write_lines
 from tunemill.sources.settings import IngestSettings
 from tunemill.store import Store
@@ -66,10 +65,7 @@ def rejected_by_rules(config: PipelineConfig) -> Listing:
     """Give what validate lists of the rows of ingest; it lists every row that breaks a rule on rows."""
     raw, _ = ingested(config.ingest)
     rows = segments.read(Store(Home.find().store).open(raw) / "rows")
-    try:
-        found = expectations.validate(rows, config.validation, lambda turns: 10)
-    except DatasetRefused as refused:
-        found = refused.validated
+    found = expectations.examine(rows, config.validation, lambda turns: 10)
     return [{name: getattr(one, name) for name in one.__struct_fields__} for one in found.rejected]
 
 

@@ -140,8 +140,12 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Home:
     source = SourceFile(sha256=hash_file(file), path=str(file))
     remember([source], home.root / "sources.jsonl")
     raw: RawDataset = ingest.run(store, SourceFiles(files=(source,)), IngestSettings(files=[str(file)]))
-    table = (store.open(raw) / "rows/0000.parquet").read_bytes()
-    report = {"report/report.md": b"# rows", "report/data_docs/index.html": b"<html>", "rows/0000.parquet": table}
+    table = (store.open(raw) / "rows" / f"{source.sha256}.parquet").read_bytes()
+    report = {
+        "report/report.md": b"# rows",
+        "report/data_docs/index.html": b"<html>",
+        f"rows/{source.sha256}.parquet": table,
+    }
     tokens = sealed(store, Tokenizer, {"tokenizer.json": b"{}"}, {})
     base = sealed(store, BaseWeights, {"model.safetensors": b"weights"}, {})
     valid = sealed(store, ValidDataset, report, {"raw": raw, "tokenizer": tokens})

@@ -1,6 +1,7 @@
 """Run a suite of Great Expectations through a real checkpoint and read its results without losing a row."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
     from great_expectations.expectations.expectation import Expectation
+
+
+_WORDS = """
+    column_pair_values_a_to_be_greater_than_b column_pair_values_to_be_equal column_pair_values_to_be_in_set
+    column_value_lengths_to_be_between column_value_lengths_to_equal column_values_to_be_between
+    column_values_to_be_dateutil_parseable column_values_to_be_in_set column_values_to_be_in_type_list
+    column_values_to_be_json_parseable column_values_to_be_null column_values_to_be_of_type
+    column_values_to_match_json_schema column_values_to_match_like_pattern column_values_to_match_like_pattern_list
+    column_values_to_match_regex column_values_to_match_regex_list column_values_to_match_strftime_format
+    column_values_to_not_be_in_set column_values_to_not_be_null column_values_to_not_match_like_pattern
+    column_values_to_not_match_like_pattern_list column_values_to_not_match_regex
+    column_values_to_not_match_regex_list multicolumn_sum_to_equal multicolumn_values_to_be_equal
+    select_column_values_to_be_unique_within_record
+"""
+ALONE = frozenset(f"expect_{words}" for words in _WORDS.split())
+"""Expectations on rows that judge a row by itself; any other may look at the rows beside it."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -82,31 +99,50 @@ def is_on_rows(settings: ExpectationSettings) -> bool:
     return isinstance(build(settings), on_rows) and settings.arguments.get("mostly", 1) == 1
 
 
+def looks_across_rows(settings: ExpectationSettings) -> bool:
+    """Tell a rule on rows that may reject a row for what stands in others, or for where it stands among them."""
+    by_position = "row" in re.findall(r"\w+", str(settings.arguments.get("row_condition", "")))
+    return settings.type not in ALONE or "row" in settings.columns or by_position
+
+
+class Suite:
+    """Rules with the checkpoint that checks them, table by table."""
+
+    def __init__(self, context: "EphemeralDataContext", name: str, rules: Sequence[ExpectationSettings]) -> None:
+        import great_expectations as gx
+
+        # A suite given as settings drops what it cannot build and `add_expectation` drops doubles, both in silence;
+        # given as objects, every expectation stays.
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[build(rule) for rule in rules]))
+        asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        data = asset.add_batch_definition_whole_dataframe(name)
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=data, suite=suite))
+        complete = {"result_format": "COMPLETE", "unexpected_index_column_names": ["row"]}
+        checkpoint = gx.Checkpoint(name=name, validation_definitions=[definition], result_format=complete)
+        self._checkpoint = context.checkpoints.add(checkpoint)
+        self._rules = [(rule, expectation.id) for rule, expectation in zip(rules, suite.expectations, strict=True)]
+
+    def __call__(self, table: "pd.DataFrame") -> list[Outcome]:
+        """Check every rule on the whole table; outcomes stand in the order of the rules.
+
+        Args:
+            table: has a column `row` whose values name the rows.
+
+        Raises:
+            DataError: an expectation could not be computed, e.g. because its column does not exist.
+        """
+        run = self._checkpoint.run(batch_parameters={"dataframe": table})
+        (results,) = run.run_results.values()
+        # Results come in an order of their own.
+        by_id = {result.expectation_config.id: result for result in results.results if result.expectation_config}
+        return [_outcome(rule, by_id[known], table) for rule, known in self._rules]
+
+
 def run_checkpoint(
     context: "EphemeralDataContext", name: str, rules: Sequence[ExpectationSettings], table: "pd.DataFrame"
 ) -> list[Outcome]:
-    """Check every rule on the whole table through one checkpoint; outcomes stand in the order of the rules.
-
-    Args:
-        table: has a column `row` whose values name the rows.
-
-    Raises:
-        DataError: an expectation could not be computed, e.g. because its column does not exist.
-    """
-    import great_expectations as gx
-
-    # A suite given as settings drops what it cannot build and `add_expectation` drops doubles, both in silence;
-    # given as objects, every expectation stays.
-    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[build(rule) for rule in rules]))
-    batch = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-    complete = {"result_format": "COMPLETE", "unexpected_index_column_names": ["row"]}
-    checkpoint = gx.Checkpoint(name=name, validation_definitions=[definition], result_format=complete)
-    run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
-    (results,) = run.run_results.values()
-    # Results come in an order of their own.
-    by_id = {result.expectation_config.id: result for result in results.results if result.expectation_config}
-    return [_outcome(rule, by_id[e.id], table) for rule, e in zip(rules, suite.expectations, strict=True)]
+    """Check every rule on one table through a checkpoint of its own; see `Suite`."""
+    return Suite(context, name, rules)(table)
 
 
 def _outcome(rule: ExpectationSettings, result: Any, table: "pd.DataFrame") -> Outcome:

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.integer[Any]]
 _KEPT, _REJECTED, _LIMIT, _INK = "#2f6db3", "#e0a03c", "#b3261e", "#333333"
 _BINS = 40
 
@@ -24,8 +28,8 @@ class Limit(NamedTuple):
 def draw(
     path: Path,
     unit: str,
-    kept: Sequence[int],
-    rejected: Sequence[int],
+    kept: Sequence[int] | Numbers,
+    rejected: Sequence[int] | Numbers,
     limits: Sequence[Limit],
     names: tuple[str, str] = ("kept", "rejected"),
 ) -> None:
@@ -40,18 +44,19 @@ def draw(
     figure = Figure(figsize=(8, 4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
-    lengths = [*kept, *rejected] or [0]
-    highest = max(lengths)
+    kept, rejected = np.asarray(kept, np.int64), np.asarray(rejected, np.int64)
+    lengths = np.concatenate([kept, rejected]) if len(kept) or len(rejected) else np.zeros(1, np.int64)
+    highest = int(lengths.max())
     drawn = [limit for limit in limits if limit.value <= 4 * max(highest, 1)]
     edges, logarithmic = _edges(lengths, [limit.line for limit in drawn])
     groups = [
         (kept, _KEPT, f"{names[0]} ({len(kept):,})"),
         (rejected, _REJECTED, f"{names[1]} ({len(rejected):,})"),
     ]
-    shown = [group for group in groups if group[0]]
+    shown = [group for group in groups if len(group[0])]
     if shown:
         # A logarithmic axis has no 0; empty texts stand in its first bar.
-        values = [[max(value, 1) if logarithmic else value for value in group[0]] for group in shown]
+        values = [np.maximum(group[0], 1) if logarithmic else group[0] for group in shown]
         axis.hist(values, bins=edges, stacked=True, color=[g[1] for g in shown], label=[g[2] for g in shown], zorder=2)
     for limit in drawn:
         axis.axvline(limit.line, color=_LIMIT, linewidth=1.3, linestyle="--", zorder=3)
@@ -63,13 +68,13 @@ def draw(
     figure.savefig(path, metadata={"Software": None})
 
 
-def _edges(lengths: Sequence[int], lines: Sequence[int]) -> tuple[list[float], bool]:
+def _edges(lengths: Numbers, lines: Sequence[int]) -> tuple[list[float], bool]:
     """Give the edges of the bars, and whether they grow by a factor; every line stands on an edge.
 
     So no bar holds lengths of both sides of a limit.
     """
-    low, high = min(*lengths, *lines, max(lengths)), max(*lengths, *lines, 1)
-    usual = sorted(lengths)[len(lengths) // 20]
+    low, high = min([int(lengths.min()), *lines]), max(int(lengths.max()), *lines, 1)
+    usual = int(np.sort(lengths)[len(lengths) // 20])
     if logarithmic := high > 50 * max(usual, 1):
         start = max(low, 1)
         edges = [start * (high * 1.05 / start) ** (step / _BINS) for step in range(_BINS + 1)]

@@ -1,6 +1,5 @@
 """Say what validation found, and stop where the dataset as a whole may not be used."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tunemill.errors import DataError
+from tunemill.quality.found import Facts, Lengths, Reason
 from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import Rejected, Row
 
@@ -32,13 +32,14 @@ class ExpectationFact(msgspec.Struct, frozen=True):
         return not self.success and (self.on == "dataset" or self.unexpected is None)
 
 
-class Lengths(msgspec.Struct, frozen=True):
-    """Lengths of kept and of rejected rows, from old to new; rows that could not be tokenised have no tokens."""
+@dataclass(frozen=True)
+class Summary:
+    """What validation found of a dataset, in numbers."""
 
-    kept_tokens: list[int]
-    rejected_tokens: list[int]
-    kept_answer_characters: list[int]
-    rejected_answer_characters: list[int]
+    facts: Facts
+    expectations: list[ExpectationFact]
+    lengths: Lengths
+    settings: ValidateSettings
 
 
 @dataclass(frozen=True)
@@ -49,67 +50,47 @@ class Validated:
     """Cleaned, from old to new."""
     rejected: list[Rejected]
     """As they were read, from old to new; `reason` is the first rule broken, `detail` names all with the values."""
-    expectations: list[ExpectationFact]
-    lengths: Lengths
-    settings: ValidateSettings
-
-    @property
-    def rows(self) -> int:
-        """How many rows came in."""
-        return len(self.kept) + len(self.rejected)
+    summary: Summary
 
 
 class DatasetRefused(DataError):
-    """Stop because of the dataset as a whole; `validated` holds everything that was found."""
-
-    def __init__(self, message: str, validated: Validated) -> None:
-        super().__init__(message)
-        self.validated = validated
+    """Stop because of the dataset as a whole."""
 
 
-def enforce(validated: Validated, file_names: Mapping[str, str]) -> None:
+def enforce(summary: Summary, file_names: Mapping[str, str]) -> None:
     """Raise DatasetRefused with the first limit that is broken: rejected share, rows left, dataset expectations."""
-    settings, kept, rejected, rows = validated.settings, validated.kept, validated.rejected, validated.rows
-    if len(rejected) > settings.max_rejected * rows:
-        message = (
-            f"validate: {len(rejected):,} of {rows:,} rows rejected ({len(rejected) / rows:.1%}); "
+    settings, facts = summary.settings, summary.facts
+    if facts.rejected > settings.max_rejected * facts.rows:
+        raise DatasetRefused(
+            f"validate: {facts.rejected:,} of {facts.rows:,} rows rejected ({facts.rejected / facts.rows:.1%}); "
             f"the limit is {settings.max_rejected:.1%}\n"
-            f"{reasons(rejected, file_names)}\n"
+            f"{_listed(facts.reasons, file_names)}\n"
             "  Mend the file, change the rule, or raise validate.max_rejected"
         )
-        raise DatasetRefused(message, validated)
-    if len(kept) < settings.min_rows:
+    if facts.kept < settings.min_rows:
         raise DatasetRefused(
-            f"validate: {len(kept):,} of {rows:,} rows left; at least {settings.min_rows:,} are needed\n"
-            + (f"{reasons(rejected, file_names)}\n" if rejected else "")
-            + "  Add rows, or lower validate.min_rows",
-            validated,
+            f"validate: {facts.kept:,} of {facts.rows:,} rows left; at least {settings.min_rows:,} are needed\n"
+            + (f"{_listed(facts.reasons, file_names)}\n" if facts.reasons else "")
+            + "  Add rows, or lower validate.min_rows"
         )
-    failed = [fact for fact in validated.expectations if fact.stops]
+    failed = [fact for fact in summary.expectations if fact.stops]
     if failed:
-        lines = [f"validate: the {len(kept):,} rows left do not meet {len(failed)} of the dataset's expectations"]
+        lines = [f"validate: the {facts.kept:,} rows left do not meet {len(failed)} of the dataset's expectations"]
         lines += [f"  {fact.name}: {_found(fact)}" for fact in failed]
-        raise DatasetRefused("\n".join([*lines, "  Mend the data, or change validate.expectations"]), validated)
-
-
-def reasons(rejected: Sequence[Rejected], file_names: Mapping[str, str]) -> str:
-    """Count the rejected rows by their first reason, one line each with an example's place, most first."""
-    counts = Counter(one.reason for one in rejected)
-    width = max(len(reason) for reason in counts)
-    return "\n".join(
-        f"  {count:>6,}  {reason:<{width}}  e.g. {place(first(rejected, reason), file_names)}"
-        for reason, count in counts.most_common()
-    )
-
-
-def first(rejected: Sequence[Rejected], reason: str) -> Rejected:
-    """Give the oldest record that was rejected for this reason."""
-    return next(one for one in rejected if one.reason == reason)
+        raise DatasetRefused("\n".join([*lines, "  Mend the data, or change validate.expectations"]))
 
 
 def place(one: Rejected | Row, file_names: Mapping[str, str]) -> str:
     """Write where a record stands as `file:line`; the digest's first 12 digits where the name is not known."""
     return f"{file_names.get(one.source, one.source[:12])}:{one.line}"
+
+
+def _listed(reasons: Sequence[Reason], file_names: Mapping[str, str]) -> str:
+    """Write one line for each reason, with an example's place."""
+    width = max(len(one.example.reason) for one in reasons)
+    return "\n".join(
+        f"  {one.rows:>6,}  {one.example.reason:<{width}}  e.g. {place(one.example, file_names)}" for one in reasons
+    )
 
 
 def _found(fact: ExpectationFact) -> str:

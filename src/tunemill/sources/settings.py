@@ -1,11 +1,12 @@
 """Say what can be set about reading the raw files."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from tunemill.section import PLACE, Section
-from tunemill.sources import FORMATS
+from tunemill.sources import FORMATS, detect
 from tunemill.sources.answer_rules import AnswerRule
 from tunemill.sources.closed import Closed
 from tunemill.sources.hub_datasets import HubDataset
@@ -125,3 +126,12 @@ class IngestSettings(Section):
         if not self.files and not self.datasets and self.traces is None:
             raise ValueError("names no source; set `files`, `datasets` or `traces`")
         return self
+
+    def of_one_file(self, path: Path) -> "IngestSettings":
+        """Give what the reading of one file depends on: its format is told, and nothing is asked of all files.
+
+        Raises:
+            DataError: the format cannot be told.
+        """
+        form = detect(path) if self.format == "auto" else self.format
+        return self.model_copy(update={"format": form, "max_rejected": 1.0})
