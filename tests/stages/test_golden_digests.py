@@ -31,9 +31,9 @@ from tunemill.store import Store
 GOLDEN = {
     ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "9a18601492986d3fa19413c028c211ce"),
     ("validate", 3): ("1f3638f78a42931970b3e150fe9a452e", "4f8278f4aa2f1dca86112cd8aea6bdc3"),
-    ("deduplicate", 5): ("d4074867f529939a1bb0e04287a1c928", "cf974373ca622aa73a736a67b3f62e1b"),
-    ("split", 4): ("eb5e2d3d959642ad8d07e071fd41c839", "b2ef5f153f6223edf3e2357cc4c08f00"),
-    ("page", 3): ("66e5d29e1007f7cc91a957e18d4bd71b", "4b59a629b8d9c49e27af5983f64a59cc"),
+    ("deduplicate", 6): ("d4074867f529939a1bb0e04287a1c928", "bb56c4e3da55620d962df97789338af7"),
+    ("split", 4): ("18793322f02ec0a82fa14695c5859f5e", "b2ef5f153f6223edf3e2357cc4c08f00"),
+    ("page", 3): ("8e3c4a2294f7a0abdcc26e31d60e66a8", "4b59a629b8d9c49e27af5983f64a59cc"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }
@@ -72,7 +72,7 @@ def prepared(config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory) -
     raw, found["ingest"] = ran(store, ingest, SourceFiles(files=tuple(files)), config.ingest)
     words = small_tokenizer(store)
     valid, found["validate"] = ran(store, validate, raw, words, config.validation)
-    clean, found["deduplicate"] = ran(store, deduplicate, valid, config.deduplicate)
+    clean, found["deduplicate"] = ran(store, deduplicate, valid, None, config.deduplicate)
     splits, found["split"] = ran(store, split, clean, None, BenchmarkFiles(files=()), config.split)
     _, found["page"] = ran(store, page, raw, valid, words, clean, splits, config.page, Task(type=config.task_type))
     return found
