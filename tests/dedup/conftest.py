@@ -13,7 +13,7 @@ import pytest
 
 from tunemill import dedup, rows, segments
 from tunemill.dedup import Duplicate
-from tunemill.dedup.columns import Columns, columns
+from tunemill.dedup.columns import Columns, columns_of
 from tunemill.dedup.contradictions import Contradicting
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.rows import Message, Row, make_row
@@ -69,11 +69,11 @@ def deduplicate(some: Sequence[Row], settings: DeduplicateSettings) -> Clean:
         return night({"0.parquet": some}, valid, None, Path(place) / "clean", settings)
 
 
-def columns_of(some: Sequence[Row], name: str = "0.parquet") -> Columns:
+def as_columns(some: Sequence[Row], name: str = "0.parquet") -> Columns:
     """Read rows as they are read from a table."""
     import pyarrow as pa
 
-    return columns({name: pa.Table.from_pylist([msgspec.to_builtins(row) for row in some], schema=rows.schema())})
+    return columns_of({name: pa.Table.from_pylist([msgspec.to_builtins(row) for row in some], schema=rows.schema())})
 
 
 def banking_rows() -> list[Row]:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tests.dedup.conftest import columns_of
+from tests.dedup.conftest import as_columns
 from tests.dedup.test_nights import planted
 from tunemill.dedup.columns import text_hash
 from tunemill.dedup.contradictions import asked_of
@@ -30,7 +30,7 @@ def drawn(draw: Random) -> list[Row]:
 
 def test_texts_and_hashes_are_those_of_the_rows() -> None:
     some = drawn(Random(1)) + planted(Random(2), 500)
-    found = columns_of(some)
+    found = as_columns(some)
     texts = [found.texts[a:b].tobytes().decode() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
     assert texts == [normalise(conversation_text(row)) for row in some]
     asked = [asked_of(row) for row in some]
@@ -41,7 +41,7 @@ def test_texts_and_hashes_are_those_of_the_rows() -> None:
 
 def test_places_are_those_of_the_rows() -> None:
     some = planted(Random(3), 400)
-    found = columns_of(some).arrays
+    found = as_columns(some).arrays
     assert [time.decode() for time in found["time"].tolist()] == [row.time or "" for row in some]
     assert [row_id.decode() for row_id in found["row_id"].tolist()] == [row.row_id for row in some]
     assert found["line"].tolist() == [row.line for row in some]
@@ -49,6 +49,6 @@ def test_places_are_those_of_the_rows() -> None:
 
 
 def test_of_no_rows_every_column_is_empty() -> None:
-    found = columns_of([])
+    found = as_columns([])
     assert {column.size for column in found.arrays.values()} == {0}
     assert (found.offsets.tolist(), found.sources, found.tables) == ([0], [], ["0.parquet"])

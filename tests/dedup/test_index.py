@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.data.corpus import conversations
-from tests.dedup.conftest import columns_of
+from tests.dedup.conftest import as_columns
 from tests.dedup.plain import clean
 from tunemill.dedup.index import extend, grow, labels, parameters_of, similarities
 from tunemill.dedup.segments import HEADER, Segment, compact, open_segments, to_compact
@@ -30,7 +30,7 @@ def row(text: str, line: int = 1, time: str | None = None) -> Row:
 def grown(nights: Nights, folder: Path, settings: DeduplicateSettings = SETTINGS) -> list[Segment]:
     segments: list[Segment] = []
     for number, rows in enumerate(nights):
-        segments.append(grow(segments, columns_of(rows), settings, folder / str(number)))
+        segments.append(grow(segments, as_columns(rows), settings, folder / str(number)))
     return segments
 
 
@@ -144,7 +144,7 @@ def test_the_digest_is_the_same_in_another_process(tmp_path: Path) -> None:
 def test_a_later_night_changes_no_byte_of_an_earlier_segment(planted: list[Row], tmp_path: Path) -> None:
     first = grown([planted[:500]], tmp_path)
     before = bytes_of(first[0].folder)
-    grow(first, columns_of(planted[500:1_000]), SETTINGS, tmp_path / "second")
+    grow(first, as_columns(planted[500:1_000]), SETTINGS, tmp_path / "second")
     assert bytes_of(first[0].folder) == before
 
 
@@ -167,7 +167,7 @@ def test_a_row_that_connects_two_clusters_of_other_nights_makes_them_one(tmp_pat
 def test_an_index_is_extended_by_a_segment_and_small_ones_become_one(planted: list[Row], tmp_path: Path) -> None:
     segments: list[Segment] = []
     for night, (start, end) in enumerate([(0, 3_000), (3_000, 3_100), (3_100, 3_150), (3_150, 3_150)]):
-        segments = extend(segments, columns_of(planted[start:end]), SETTINGS, tmp_path / str(night))
+        segments = extend(segments, as_columns(planted[start:end]), SETTINGS, tmp_path / str(night))
         again = open_segments([segment.folder for segment in segments])
         assert [segment.folder for segment in again] == sorted((tmp_path / str(night)).iterdir())
     assert [segment.header.rows for segment in segments] == [3_000, 150]
@@ -214,7 +214,7 @@ def test_compacted_segments_keep_every_label_and_the_sources_their_bytes(planted
     assert np.array_equal(labels(merged), labels(segments))
     assert [bytes_of(segment.folder) for segment in segments] == before
     more = shuffled[:50]
-    after = [grow(old, columns_of(more), SETTINGS, tmp_path / name) for name, old in (("a", merged), ("b", segments))]
+    after = [grow(old, as_columns(more), SETTINGS, tmp_path / name) for name, old in (("a", merged), ("b", segments))]
     assert np.array_equal(labels([*merged, after[0]]), labels([*segments, after[1]]))
 
 
@@ -261,11 +261,11 @@ def test_a_segment_that_does_not_follow_is_named(two: list[Segment]) -> None:
 
 def test_another_threshold_needs_another_index(two: list[Segment], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"made with threshold 0\.7, .* asked for are 0\.8"):
-        grow(two, columns_of([]), DeduplicateSettings(threshold=0.8), tmp_path / "x")
+        grow(two, as_columns([]), DeduplicateSettings(threshold=0.8), tmp_path / "x")
 
 
 def test_a_night_without_rows_is_a_segment_without_rows(two: list[Segment], tmp_path: Path) -> None:
-    empty = grow(two, columns_of([]), SETTINGS, tmp_path / "empty")
+    empty = grow(two, as_columns([]), SETTINGS, tmp_path / "empty")
     assert np.array_equal(labels([*two, empty]), labels(two))
     assert open_segments([*(segment.folder for segment in two), empty.folder])[2].digest == empty.digest
 

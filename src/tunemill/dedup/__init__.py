@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from tunemill.dedup import index, judged, listing
-from tunemill.dedup.columns import columns
+from tunemill.dedup.columns import columns_of
 from tunemill.dedup.judged import Court, places_of
 from tunemill.dedup.listing import Listing
 from tunemill.dedup.placed import Standing, Tables
@@ -64,7 +64,7 @@ def deduplicate(
     held = open_segments(sorted((before / INDEX).iterdir()), check=False) if before else []
     tables = Tables(valid, sorted(new))
     (folder / INDEX).mkdir()
-    segments = index.extend(held, columns(tables.held), settings, folder / INDEX)
+    segments = index.extend(held, columns_of(tables.held), settings, folder / INDEX)
     known, count = (sum(segment.header.rows for segment in of) for of in (held, segments))
 
     listed = listing.read(before / CONTRADICTIONS if before else None, judged.COLUMNS)

@@ -33,7 +33,7 @@ class Columns(NamedTuple):
     offsets: Array
 
 
-def columns(tables: Mapping[str, "pa.Table"]) -> Columns:
+def columns_of(tables: Mapping[str, "pa.Table"]) -> Columns:
     """Read the rows of tables, which are known by their names."""
     found = [
         {**_read(batch), "table": np.full(batch.num_rows, number, np.int32)}
