@@ -2,9 +2,13 @@
 
 from random import Random
 
+import msgspec
+import pyarrow as pa
+
 from tests.dedup.conftest import as_columns
 from tests.dedup.test_nights import planted
-from tunemill.dedup.columns import text_hash
+from tunemill import rows
+from tunemill.dedup.columns import _special, columns_of, text_hash
 from tunemill.dedup.contradictions import asked_of
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Message, Row, make_row
@@ -52,3 +56,20 @@ def test_of_no_rows_every_column_is_empty() -> None:
     found = as_columns([])
     assert {column.size for column in found.arrays.values()} == {0}
     assert (found.offsets.tolist(), found.sources, found.tables) == ([0], [], ["0.parquet"])
+
+
+def test_rows_with_a_turn_that_says_more_than_its_content_are_read_by_their_own_account() -> None:
+    some = planted(Random(4), 50)
+    said = [msgspec.to_builtins(row) for row in some]
+    for row in said[::3]:
+        row["messages"][-1]["name"] = "clerk"
+    turn = pa.struct([("role", pa.string()), ("content", pa.string()), ("name", pa.string())])
+    kinds = [field.with_type(pa.list_(turn)) if field.name == "messages" else field for field in rows.schema()]
+    found, plain = columns_of({"0.parquet": pa.Table.from_pylist(said, schema=pa.schema(kinds))}), as_columns(some)
+    assert _special(pa.Table.from_pylist(said, schema=pa.schema(kinds)).to_batches()[0]).tolist() == list(
+        range(0, 50, 3)
+    )
+    assert found.texts.tobytes() == plain.texts.tobytes()
+    assert {name: column.tolist() for name, column in found.arrays.items()} == {
+        name: column.tolist() for name, column in plain.arrays.items()
+    }

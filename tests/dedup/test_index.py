@@ -13,6 +13,7 @@ from benchmarks.data.corpus import conversations
 from tests.dedup.conftest import as_columns
 from tests.dedup.plain import clean
 from tunemill.dedup.index import extend, grow, labels, parameters_of, similarities
+from tunemill.dedup.judged import places_of
 from tunemill.dedup.segments import HEADER, Segment, compact, open_segments, to_compact
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import ArtifactDamaged, ConfigError, StoreError
@@ -36,9 +37,7 @@ def grown(nights: Nights, folder: Path, settings: DeduplicateSettings = SETTINGS
 
 def kept(segments: Sequence[Segment]) -> Kept:
     """Name for each place the place of the row that stays."""
-    places = [
-        segment.place(segment.header.first_row + k)[:3] for segment in segments for k in range(segment.header.rows)
-    ]
+    places = places_of(segments, np.arange(sum(segment.header.rows for segment in segments)))
     found = labels(segments)
     assert found.size == len(places)
     return {place: places[int(label)] for place, label in zip(places, found, strict=True)}

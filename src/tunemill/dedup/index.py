@@ -11,7 +11,6 @@ the oldest row of all stays. Labels are therefore never stored. `labels(segments
 """
 
 import shutil
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tunemill.dedup.segments import (
     Array,
     Parameters,
     Segment,
+    ages,
     compact,
     follows,
     gathered,
@@ -175,11 +175,6 @@ def text_hashes(segments: Sequence[Segment], texts: Ints) -> npt.NDArray[np.uint
     return found
 
 
-def segment_of(segments: Sequence[Segment], row: int) -> Segment:
-    """Find the segment that holds a row, by its number."""
-    return segments[bisect_right([s.header.first_row for s in segments], row) - 1]
-
-
 def _packed(hashed: Array, numbers: Array) -> Array:
     """Put the upper half of hashes above the numbers of their texts and sort."""
     packed = hashed >> np.uint64(32) << np.uint64(32) | numbers.astype(np.uint64)
@@ -270,8 +265,8 @@ def _settle(segments: Sequence[Segment], stays: Ints, several: Sequence[Ints]) -
     if not sum(part.size for part in several):
         return
     component, row = np.concatenate(several, axis=1)
-    order = np.argsort(component, kind="stable")
-    for rivals in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
-        root = component[rivals[0]]
-        numbers = [int(stays[root]), *row[rivals].tolist()]
-        stays[root] = min(numbers, key=lambda number: segment_of(segments, number).place(number))
+    roots = np.unique(component)
+    component, row = np.concatenate([roots, component]), np.concatenate([stays[roots], row])
+    order = np.lexsort((ages(segments, row), component))
+    first = order[np.flatnonzero(np.diff(component[order], prepend=-1))]
+    stays[component[first]] = row[first]

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -51,15 +51,6 @@ class Parameters(msgspec.Struct, frozen=True):
     rows: int
     """MinHash values in a band."""
     seed: int
-
-
-class Place(NamedTuple):
-    """Where a row of an index came from."""
-
-    time: str
-    source: str
-    line: int
-    row_id: str
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -114,12 +105,6 @@ class Segment:
         """Read one normalised text by its number over all segments."""
         start, end = self.arrays["offsets"][number - self.header.first_text :][:2]
         return self.arrays["texts"][start:end].tobytes().decode("utf-8", "surrogatepass")
-
-    def place(self, row: int) -> Place:
-        """Read where one row came from, by its number over all segments."""
-        here, at = self.arrays, row - self.header.first_row
-        time, row_id = (here[name][at].decode("utf-8", "surrogatepass") for name in ("time", "row_id"))
-        return Place(time, self.header.sources[int(here["source"][at])], int(here["line"][at]), row_id)
 
 
 def open_segments(folders: Iterable[Path], *, check: bool = True) -> list[Segment]:
@@ -233,12 +218,14 @@ def ranks(rows: Mapping[str, Array]) -> Array:
 
 def oldest_first(segments: Sequence[Segment], rows: Array) -> Array:
     """Sort rows, given by their numbers, by their places."""
-    if not rows.size:
-        return rows
-    found = gathered(segments, rows, ("time", "row_id", "line"))
-    found["source"] = sources_of(segments, rows)[0]
-    order: Array = rows[np.argsort(ranks(found))]
+    order: Array = rows[np.argsort(ages(segments, rows))]
     return order
+
+
+def ages(segments: Sequence[Segment], rows: Array) -> Array:
+    """Number rows of any segments by their places, the oldest of them 0."""
+    found = gathered(segments, rows, ("time", "row_id", "line"))
+    return ranks({**found, "source": sources_of(segments, rows)[0]}) if rows.size else rows
 
 
 def gathered(segments: Sequence[Segment], rows: Array, names: Sequence[str]) -> dict[str, Array]:
