@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.deduplicate import deduplicate
-from tasks.history import earlier_splits
+from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
@@ -22,7 +22,7 @@ def prepare(config: PipelineConfig) -> Splits:
     raw = ingest(files, config.ingest)
     words = tokenizer(located_model(config.model))
     valid = validate(raw, words, config.validation)
-    clean = deduplicate(valid, config.deduplicate)
+    clean = deduplicate(valid, earlier_clean(valid, config.deduplicate), config.deduplicate)
     splits = split(clean, earlier_splits(files, config.split), benchmark_files(config.split), config.split)
     show(page(raw, valid, words, clean, splits, config.page, Task(type=config.task_type)))
     return warn_if_small(splits, config.task_type)

@@ -1,38 +1,66 @@
 """Deduplicate: of every cluster of near-identical rows the oldest stays; each dropped one names the row that stays.
 
-Rows whose prompt was answered in more than one way are listed, and a rule says which of them stay.
+Rows whose prompt was answered in more than one way are listed, and a rule says which of them stay. A night reads only
+the tables of rows that the night before did not know, and comes to what one batch of all rows would have come to.
+
+    rows/            a segment a night; with the numbers of their rows in the index in placed/
+    index/           what was seen: texts, signatures, links, and the hashes of prompts and answers
+    duplicates.jsonl, contradictions.jsonl, and what each line was made from in listed/
+    sources.json     the tables of rows that were read, with their digests
 """
 
+from pathlib import Path
+
+import orjson
+
 from tasks.stage import stage
-from tunemill import dedup, rows, segments
+from tunemill import dedup, segments
 from tunemill.artifacts import CleanDataset, ValidDataset
 from tunemill.dedup.settings import DeduplicateSettings
-from tunemill.dedup.text import conversation_text, normalise
+from tunemill.dedup.unique import require_unique, text_keys
 from tunemill.errors import StoreError
 from tunemill.quality.expectations import certify_unique
-from tunemill.store import Work
+from tunemill.store import Manifest, Work
+
+ROWS = "rows/"
+SOURCES = "sources.json"
+"""Table of rows → sha256 of its bytes."""
 
 
-@stage(makes=CleanDataset, version=5, engines=("great_expectations",))
-def deduplicate(work: Work, valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset:
+@stage(makes=CleanDataset, version=6, engines=("great_expectations",))
+def deduplicate(
+    work: Work, valid: ValidDataset, previous: CleanDataset | None, settings: DeduplicateSettings
+) -> CleanDataset:
     """Keep one row a cluster, and let Great Expectations certify that no text is left twice."""
-    came = segments.read(work.open(valid) / "rows")
-    found = dedup.deduplicate(came, settings)
-    certify_unique([normalise(conversation_text(row)) for row in found.kept])
-    written = segments.write(work.folder / "rows", found.kept)
-    written += rows.write_lines(work.folder / "duplicates.jsonl", found.duplicates)
-    rows.write_lines(work.folder / "contradictions.jsonl", found.contradictions)
-    if written + found.dropped != len(came):
+    rows, before = work.open(valid) / ROWS, None if previous is None else work.open(previous)
+    tonight = tables(work.store.manifest(valid.stage, valid.key))
+    new = tonight.keys() - (known_tables(before) if before else {}).keys()
+    found = dedup.deduplicate(rows, new, before, work.folder, settings)
+    require_unique(found.segments, found.kept)
+    certify_unique(text_keys(found.segments, found.added))
+    (work.folder / SOURCES).write_bytes(orjson.dumps(tonight, option=orjson.OPT_SORT_KEYS))
+    came, kept = segments.count(rows), segments.count(work.folder / ROWS)
+    if kept + found.exact + found.near + found.dropped != came:
         raise StoreError(
-            f"deduplicate: {len(came):,} rows came and {written + found.dropped:,} were kept or named; "
-            "this is a bug, report it"
+            f"deduplicate: {came:,} rows came and {kept + found.exact + found.near + found.dropped:,} were kept or "
+            "named; this is a bug, report it"
         )
-    kinds = [duplicate.kind for duplicate in found.duplicates]
     return work.seal(
         CleanDataset,
-        rows=len(found.kept),
-        exact_duplicates=kinds.count("exact"),
-        near_duplicates=kinds.count("near"),
-        contradictions=len({one.prompt_id for one in found.contradictions}),
+        rows=kept,
+        exact_duplicates=found.exact,
+        near_duplicates=found.near,
+        contradictions=found.prompts,
         dropped_contradictions=found.dropped,
     )
+
+
+def tables(valid: Manifest | None) -> dict[str, str]:
+    """Give the tables of rows of a dataset, name → sha256."""
+    files = {} if valid is None else valid.files
+    return {name.removeprefix(ROWS): file.sha256 for name, file in files.items() if name.startswith(ROWS)}
+
+
+def known_tables(clean: Path) -> dict[str, str]:
+    """Give the tables of rows that a clean dataset was made from, name → sha256."""
+    return dict(orjson.loads((clean / SOURCES).read_bytes()))

@@ -5,7 +5,10 @@ from typing import Any
 
 import orjson
 
-from tunemill.artifacts import Artifact, SourceFiles, Splits
+from tasks.deduplicate import SOURCES as TABLES
+from tasks.deduplicate import deduplicate, known_tables, tables
+from tunemill.artifacts import Artifact, CleanDataset, SourceFiles, Splits, ValidDataset
+from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import ArtifactDamaged, StoreError
 from tunemill.home import Home
 from tunemill.splits.ledger import segment
@@ -45,6 +48,31 @@ def previous_splits(store: Store, files: SourceFiles, asked: Mapping[str, Any] |
 def earlier_splits(files: SourceFiles, settings: SplitSettings) -> Splits | None:
     """Find the `previous` of tonight's files in this home's store, for the flow and for the plan."""
     return previous_splits(Store.at(Home.find().store), files, settings.decisions())
+
+
+def earlier_clean(valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset | None:
+    """Find the clean dataset that tonight's can be grown from, in this home's store; for the flow and for the plan."""
+    return previous_clean(Store.at(Home.find().store), valid, settings)
+
+
+def previous_clean(store: Store, valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset | None:
+    """Find the clean dataset, made as tonight's, whose tables of rows are the largest strict subset of tonight's.
+
+    The same rows find the same one again. A table that is gone tonight, or holds other rows, leads to another or to
+    None: what comes out is always what one batch of tonight's rows would give.
+    """
+    tonight = tables(store.manifest(valid.stage, valid.key)).items()
+    made = {"version": deduplicate.version, "section": {"settings": settings.decisions()}}
+    nights = [
+        (m, held)
+        for m in store.manifests(CleanDataset.stage)
+        if {name: m.parts.get(name) for name in made} == made
+        and (store.folder(m.stage, m.key) / TABLES).is_file()
+        and (held := known_tables(store.folder(m.stage, m.key)).items()) < tonight
+    ]
+    return (
+        min(nights, key=lambda night: (-len(night[1]), night[0].digest))[0].artifact(CleanDataset) if nights else None
+    )
 
 
 def sources(store: Store, manifest: Manifest) -> frozenset[str]:

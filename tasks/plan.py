@@ -1,7 +1,7 @@
 """Plan: say which stages a run would hold, make, or cannot know yet, without running or loading any of them.
 
 Each artifact type is made by one stage, so the stages' signatures say how they are joined; what may be None, such as
-the split of an earlier night, is known before any of them runs.
+the split of an earlier night, is known before any of them runs, or once what it has to be a part of is.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from tasks.deduplicate import deduplicate
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.gate import gate
-from tasks.history import earlier_splits
+from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.merge import merge
@@ -27,7 +27,17 @@ from tasks.stage import Stage, changed
 from tasks.train import train
 from tasks.validate import rows_files, unchecked, validate
 from tasks.verify import verify
-from tunemill.artifacts import Artifact, BenchmarkFiles, RawDataset, SourceFile, SourceFiles, Splits, Tokenizer
+from tunemill.artifacts import (
+    Artifact,
+    BenchmarkFiles,
+    CleanDataset,
+    RawDataset,
+    SourceFile,
+    SourceFiles,
+    Splits,
+    Tokenizer,
+    ValidDataset,
+)
 from tunemill.config import PipelineConfig
 from tunemill.errors import DataError
 from tunemill.home import Home
@@ -71,7 +81,11 @@ def planned(config: PipelineConfig) -> list[Step]:
         Task: Task(type=config.task_type),
         **{kind: section for kind, section in sections.items() if isinstance(section, Section)},
     }
-    steps = [_step(stage, known, store) for stage in STAGES]
+    steps = []
+    for stage in STAGES:
+        steps.append(_step(stage, known, store))
+        if stage is validate and ValidDataset in known:
+            known[CleanDataset | None] = earlier_clean(known[ValidDataset], config.deduplicate)
     return [_estimated(step, known, store, config) for step in steps]
 
 

@@ -4,8 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.dedup.conftest import banking_rows
-from tunemill.dedup import deduplicate
+from tests.dedup.conftest import banking_rows, deduplicate
 from tunemill.dedup.crossings import Crossings
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import DataError

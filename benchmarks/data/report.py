@@ -10,11 +10,12 @@ OWN = {
     "parquet": "rows written and read back as parquet",
     "rules": "row rules: tidied, columns derived",
     "index": "deduplicate, index from nothing",
-    "deduplicate": "deduplicate, batch engine",
+    "deduplicate": "deduplicate, the whole stage from table to table",
     "split": "split with certificate",
     "expectations": "Great Expectations and its report",
     "prompts": "index, prompts alone",
-    "night": "a night of 10,000 more rows",
+    "night": "a night of 10,000 more rows, index alone",
+    "clean-night": "a night of 10,000 more rows, the whole stage",
 }
 
 

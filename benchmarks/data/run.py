@@ -86,7 +86,7 @@ def measured(count: int, asked: argparse.Namespace) -> dict[str, Measures]:
             corpus.write(path, end, asked.seed, start)
     found = {"floor": _floor(rows, asked.limit)}
     for stage in asked.stages:
-        file = night if stage == "night" else rows
+        file = night if stage in ("night", "clean-night") else rows
         command = [sys.executable, "-m", "benchmarks.data.stages", stage, str(file), str(folder)]
         found[stage] = _said(count, stage, in_child(command, asked.limit))
     for peer in asked.peers if count <= asked.peer_rows else []:

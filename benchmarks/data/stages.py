@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,19 +17,23 @@ from benchmarks.data.clock import Clock, Measures
 from benchmarks.data.truth import score
 from tunemill import dedup
 from tunemill.dedup import index
+from tunemill.dedup.columns import columns_of
 from tunemill.dedup.segments import open_segments
 from tunemill.dedup.settings import DeduplicateSettings
-from tunemill.dedup.text import conversation_text, normalise_all, prompt_text
 from tunemill.files import hash_file
 from tunemill.quality import columns
 from tunemill.quality.settings import ValidateSettings
-from tunemill.rows import Row, write
+from tunemill.rows import Row, with_messages, write
 from tunemill.rows import read as read_back
 from tunemill.sources import read
 from tunemill.sources.settings import IngestSettings
 from tunemill.splits import SplitSettings, split
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SETTINGS = DeduplicateSettings()
+TABLE, NIGHT = "rows.parquet", "night.parquet"
 WARM = 400
 """Rows on which loops are compiled before the clock starts."""
 
@@ -79,58 +84,85 @@ def measure_expectations(path: Path, folder: Path) -> Measures:
     return clock.report()
 
 
-def measure_deduplicate(path: Path, _: Path) -> Measures:
-    """Time the batch engine that the stage calls, and hold it against the truth."""
+def measure_deduplicate(path: Path, folder: Path) -> Measures:
+    """Time what the stage does, from the table that validate wrote to its own, and hold it against the truth."""
     rows, clock = rows_of(path), Clock()
-    dedup.deduplicate(rows[:WARM], SETTINGS)
+    _warm(rows, folder)
+    valid, clean = (_emptied(folder / f"{path.stem}-{name}") for name in ("valid", "clean"))
+    write(valid / TABLE, rows)
+    del rows
     with clock.measured("deduplicate"):
-        found = dedup.deduplicate(rows, SETTINGS)
-    kept = np.array([row.line for row in found.kept])
-    dropped = np.ones(len(rows), np.bool_)
-    dropped[kept - 1] = False
+        found = dedup.deduplicate(valid, [TABLE], None, clean, SETTINGS)
+    line = np.concatenate([segment.arrays["line"] for segment in found.segments])
+    dropped = np.ones(line.size, np.bool_)
+    dropped[line[found.kept] - 1] = False
     return clock.report(**score(path.with_suffix(".npz"), dropped))
 
 
-def measure_index(path: Path, folder: Path, text: Callable[[Row], str] = conversation_text) -> Measures:
-    """Time the index from nothing: normalised texts, one segment written, labels; and hold it against the truth."""
+def measure_clean_night(path: Path, folder: Path) -> Measures:
+    """Time what the stage does with a night of new rows, after `measure_deduplicate`."""
+    held = path.stem.replace("night", "rows")
+    valid, before, clean = folder / f"{held}-valid", folder / f"{held}-clean", _emptied(folder / f"{path.stem}-clean")
     rows, clock = rows_of(path), Clock()
     _warm(rows, folder)
+    write(valid / NIGHT, rows)
+    with clock.measured("night"):
+        found = dedup.deduplicate(valid, [NIGHT], before, clean, SETTINGS)
+    count = found.kept.size - len(rows)
+    line = np.concatenate([segment.arrays["line"] for segment in found.segments])[count:]
+    dropped = np.ones(line.size, np.bool_)
+    dropped[line[found.kept[count:]] - 1] = False
+    return clock.report(new=len(rows), held=count, **score(path.with_suffix(".npz"), dropped, count))
+
+
+def measure_index(path: Path, folder: Path, only: str = "") -> Measures:
+    """Time the index from nothing: normalised texts, one segment written, labels; and hold it against the truth.
+
+    `only` names the role whose turns are compared, where it is not all of them.
+    """
+    rows, clock = rows_of(path), Clock()
+    _warm(rows, folder)
+    tables = {TABLE: _table(rows, folder, only)}
+    del rows
     with clock.measured("normalise"):
-        texts = normalise_all(map(text, rows))
-    target = folder / f"{path.stem}-{text.__name__}"
+        columns = columns_of(tables)
+    target = folder / f"{path.stem}-index-{only}"
     shutil.rmtree(target, ignore_errors=True)
     with clock.measured("grow"):
-        segment = index.grow([], rows, texts, SETTINGS, target)
+        segment = index.grow([], columns, SETTINGS, target)
     with clock.measured("labels"):
         labels = index.labels([segment])
+    line = segment.arrays["line"]
     size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
-    mean = sum(map(len, texts)) / len(texts)
-    found = score(path.with_suffix(".npz"), labels != np.arange(labels.size))
+    dropped = np.empty(line.size, np.bool_)
+    dropped[line - 1] = labels != np.arange(labels.size)
+    mean = columns.texts.size / line.size
+    found = score(path.with_suffix(".npz"), dropped)
     return clock.report(characters=round(mean, 1), index_mb=round(size, 1), links=len(segment.arrays["links"]), **found)
 
 
 def measure_prompts(path: Path, folder: Path) -> Measures:
     """Time the index on the prompts alone."""
-    return measure_index(path, folder, prompt_text)
+    return measure_index(path, folder, "user")
 
 
 def measure_night(path: Path, folder: Path) -> Measures:
     """Time a night of new rows on an index that `measure_index` left behind."""
-    base = folder / f"{path.stem.replace('night', 'rows')}-conversation_text"
+    base = folder / f"{path.stem.replace('night', 'rows')}-index-"
     rows, clock = rows_of(path), Clock()
     _warm(rows, folder)
     with clock.measured("open"):
         held = open_segments([base], check=False)
     with clock.measured("check every byte"):
         open_segments([base])
-    count = held[0].header.rows
+    count, table = held[0].header.rows, _table(rows, folder)
     target = folder / f"{path.stem}"
     shutil.rmtree(target, ignore_errors=True)
     with clock.measured("night"):
-        texts = normalise_all(map(conversation_text, rows))
-        new = index.grow(held, rows, texts, SETTINGS, target)
+        new = index.grow(held, columns_of({NIGHT: table}), SETTINGS, target)
         labels = index.labels([*held, new])
-    dropped = labels[count:] != np.arange(count, labels.size)
+    dropped = np.empty(len(rows), np.bool_)
+    dropped[new.arrays["line"] - 1] = labels[count:] != np.arange(count, labels.size)
     return clock.report(new=len(rows), held=count, **score(path.with_suffix(".npz"), dropped, count))
 
 
@@ -146,13 +178,27 @@ def measure_split(path: Path, _: Path) -> Measures:
 
 
 def _warm(rows: list[Row], folder: Path) -> None:
-    """Compile every loop on a few rows, in two segments."""
-    shutil.rmtree(folder / "warm", ignore_errors=True)
-    few = rows[:WARM]
-    texts = normalise_all(map(conversation_text, few))
-    first = index.grow([], few, texts, SETTINGS, folder / "warm/1")
-    opened = open_segments([first.folder])
-    index.labels([*opened, index.grow(opened, few, [f"{text} x" for text in texts], SETTINGS, folder / "warm/2")])
+    """Compile every loop on a few rows, in two nights."""
+    warm = _emptied(folder / "warm")
+    for night, before in (("0", None), ("1", warm / "0")):
+        (warm / night).mkdir()
+        write(warm / f"{night}.parquet", rows[: WARM // (int(night) + 1)])
+        dedup.deduplicate(warm, [f"{night}.parquet"], before, warm / night, SETTINGS)
+
+
+def _table(rows: list[Row], folder: Path, only: str = "") -> "pa.Table":
+    """Give rows, or the turns of one role of each, as the table in which a stage reads them."""
+    import pyarrow.parquet as pq
+
+    some = (with_messages(row, tuple(turn for turn in row.messages if only in ("", turn.role))) for row in rows)
+    write(folder / "some.parquet", some)
+    return pq.read_table(folder / "some.parquet")
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 STAGES: dict[str, Callable[[Path, Path], Measures]] = {
@@ -161,6 +207,7 @@ STAGES: dict[str, Callable[[Path, Path], Measures]] = {
     "rules": measure_rules,
     "expectations": measure_expectations,
     "deduplicate": measure_deduplicate,
+    "clean-night": measure_clean_night,
     "index": measure_index,
     "prompts": measure_prompts,
     "night": measure_night,

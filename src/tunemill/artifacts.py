@@ -83,7 +83,8 @@ class ValidDataset(Artifact):
 
 
 class CleanDataset(Artifact):
-    """rows/ without duplicates, and duplicates.jsonl."""
+    """rows/ without duplicates, duplicates.jsonl and contradictions.jsonl; and what a later night needs to know of all
+    rows: index/, placed/, listed/ and sources.json."""
 
     stage = "deduplicate"
 

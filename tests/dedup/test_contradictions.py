@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from tunemill.dedup import Deduplicated, deduplicate
-from tunemill.dedup.contradictions import Contradicting, contradicting
+from tests.dedup.conftest import Clean, deduplicate
+from tunemill.dedup.contradictions import Contradicting
 from tunemill.dedup.settings import ContradictionRule, DeduplicateSettings
 from tunemill.rows import Message, Row, make_row
 
@@ -17,16 +17,25 @@ def row(asked: str, answer: str, line: int = 1, source: str = "a", **known: str)
     return make_row([Message("user", asked), Message("assistant", answer)], source * 64, line, **known)
 
 
-def resolved(rows: list[Row], rule: ContradictionRule) -> Deduplicated:
+def resolved(rows: list[Row], rule: ContradictionRule) -> Clean:
     """Resolve, with nothing but equal text counting as a duplicate."""
     return deduplicate(rows, DeduplicateSettings(contradictions=rule, near=False))
 
 
-def outcomes(found: Deduplicated) -> dict[int, str]:
+def contradicting(rows: list[Row]) -> list[list[int]]:
+    """Give the places of the rows of each prompt with more than one answer."""
+    found: dict[str, list[int]] = {}
+    for one in resolved(rows, "keep").contradictions:
+        places = [i for i, row in enumerate(rows) if (row.row_id, row.line) == (one.row_id, one.line)]
+        found.setdefault(one.prompt_id, []).extend(places)
+    return [sorted(places) for places in found.values()]
+
+
+def outcomes(found: Clean) -> dict[int, str]:
     return {one.line: one.outcome for one in found.contradictions}
 
 
-def the(found: Deduplicated, line: int) -> Contradicting:
+def the(found: Clean, line: int) -> Contradicting:
     [one] = [one for one in found.contradictions if one.line == line]
     return one
 

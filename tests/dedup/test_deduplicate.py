@@ -2,8 +2,7 @@ from random import Random
 
 import pytest
 
-from tests.dedup.conftest import Brute
-from tunemill.dedup import Deduplicated, deduplicate
+from tests.dedup.conftest import Brute, Clean, deduplicate
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Message, Row, make_row
@@ -16,22 +15,22 @@ def row(asked: str, answer: str = "Yes.", line: int = 1, **known: str) -> Row:
 
 
 @pytest.fixture(scope="module")
-def clean(banking: list[Row]) -> Deduplicated:
+def clean(banking: list[Row]) -> Clean:
     return deduplicate(banking, SETTINGS)
 
 
-def test_no_two_kept_rows_of_banking77_reach_the_threshold(clean: Deduplicated, brute: Brute) -> None:
+def test_no_two_kept_rows_of_banking77_reach_the_threshold(clean: Clean, brute: Brute) -> None:
     some = Random(1).sample(clean.kept, 2_000)
     assert brute([normalise(conversation_text(row)) for row in some], SETTINGS.threshold) == {}
 
 
-def test_every_row_of_banking77_is_kept_or_named(banking: list[Row], clean: Deduplicated) -> None:
+def test_every_row_of_banking77_is_kept_or_named(banking: list[Row], clean: Clean) -> None:
     places = [row.line for row in clean.kept] + [duplicate.line for duplicate in clean.duplicates]
     assert sorted(places) == [row.line for row in banking]
     assert {duplicate.kept_line for duplicate in clean.duplicates} <= {row.line for row in clean.kept}
 
 
-def test_shuffled_rows_of_banking77_give_the_same_result(banking: list[Row], clean: Deduplicated) -> None:
+def test_shuffled_rows_of_banking77_give_the_same_result(banking: list[Row], clean: Clean) -> None:
     assert deduplicate(Random(2).sample(banking, len(banking)), SETTINGS) == clean
 
 
@@ -69,4 +68,4 @@ def test_with_near_switched_off_only_equal_text_is_dropped() -> None:
 
 
 def test_no_rows_are_no_duplicates() -> None:
-    assert deduplicate([], SETTINGS) == Deduplicated([], [], [])
+    assert deduplicate([], SETTINGS) == Clean([], [], [])

@@ -8,9 +8,8 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.dedup.conftest import DATA, banking_rows
+from tests.dedup.conftest import DATA, banking_rows, deduplicate
 from tests.splits.conftest import nights
-from tunemill.dedup import deduplicate
 from tunemill.dedup.crossings import crossings
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.rows import Message, Row, make_row

@@ -160,7 +160,7 @@ def prepared(store: Store, folder: Path, words: Tokenizer) -> Splits:
         settings = IngestSettings(files=asked, max_rejected=allowed, closed=Closed(seconds=0))
         raw = ingest.run(store, closed_files(settings), settings)
     valid = validate.run(store, raw, words, ValidateSettings(min_rows=1, max_rejected=0.5))
-    clean = deduplicate.run(store, valid, DeduplicateSettings())
+    clean = deduplicate.run(store, valid, None, DeduplicateSettings())
     return split.run(store, clean, None, BenchmarkFiles(files=()), SplitSettings(train=0.5, validation=0.2, test=0.3))
 
 

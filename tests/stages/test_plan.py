@@ -1,18 +1,25 @@
 """What `tunemill plan` says before anything runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.history import earlier_splits
+from tasks.deduplicate import deduplicate
+from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import closed_files, ingest
+from tasks.located import located_model
+from tasks.model import tokenizer
 from tasks.plan import Step, planned, shown
 from tasks.run import Listener, listening, pipeline_run
 from tasks.split import benchmark_files, split, warn_if_small
-from tunemill import segments
-from tunemill.artifacts import CleanDataset, Splits
+from tasks.stage import Stage
+from tasks.validate import validate
+from tunemill import rows, segments
+from tunemill.artifacts import CleanDataset, Splits, digest_of
 from tunemill.config import PipelineConfig, load
 from tunemill.home import PROJECT, Home
+from tunemill.rows import Message, make_row
 from tunemill.store import Store
 
 
@@ -71,6 +78,33 @@ def test_the_split_of_an_earlier_night_is_known_before_anything_runs(config: Pip
     made = split.run(store, clean, None, benchmark_files(config.split), config.split)
     assert earlier_splits(files, config.split) == made
     assert step(planned(config), "split").why == ["deduplicate"]
+
+
+def test_the_clean_dataset_of_an_earlier_night_is_known_once_tonights_rows_are(config: PipelineConfig) -> None:
+    store = Store(Home.find().store)
+    raw = ingest.run(store, closed_files(config.ingest), config.ingest)
+    words = sealed(store, tokenizer, {"source": located_model(config.model)}, [])
+    first = sealed(store, validate, {"night": 1}, ["a"])
+    made = deduplicate.run(store, first, None, config.deduplicate)
+    assert step(planned(config), "deduplicate").why == ["validate"]
+    valid = sealed(store, validate, {"raw": raw, "tokenizer": words, "settings": config.validation}, ["a", "b"])
+    planning = step(planned(config), "deduplicate")
+    assert planning.key == deduplicate.key({"valid": valid, "previous": made, "settings": config.deduplicate})
+    assert planning.why == ["inputs.previous differs", "inputs.valid differs"]
+    deduplicate.run(store, valid, earlier_clean(valid, config.deduplicate), config.deduplicate)
+    assert step(planned(config), "deduplicate").state == "held"
+
+
+def sealed(store: Store, stage: Stage[Any, Any], arguments: dict[str, Any], tables: list[str]) -> Any:
+    """Seal what a stage would make of these arguments, with tables of one row."""
+    key = digest_of(arguments) if "night" in arguments else stage.key(arguments)
+    with store.work(stage.name, key) as work:
+        (work.folder / "rows").mkdir()
+        for name in tables:
+            row = make_row([Message("user", f"question {name}"), Message("assistant", "yes")], name * 64, 1)
+            rows.write(work.folder / "rows" / f"{name}.parquet", [row])
+        work.seal(stage.makes)
+        return store.commit(work, stage.makes, {}, {})
 
 
 def test_too_few_training_rows_are_a_warning_with_the_number(config: PipelineConfig) -> None:

@@ -193,7 +193,7 @@ def test_a_near_duplicate_says_how_near_it_is(chain: Chain) -> None:
 def test_a_row_whose_prompt_has_a_newer_answer_says_which_row_stays(copied: Home) -> None:
     store = Store(copied.store)
     (valid,) = store.manifests("validate")
-    deduplicate.run(store, valid.artifact(ValidDataset), DeduplicateSettings(contradictions="newest"))
+    deduplicate.run(store, valid.artifact(ValidDataset), None, DeduplicateSettings(contradictions="newest"))
     found = trace("letters.jsonl:2")
     (step,) = steps(found, stage="deduplicate", outcome="contradiction")
     assert (step["kept"]["line"], step["next"]) == (6, [])

@@ -1,16 +1,21 @@
 """Find who is the same as whom: of every cluster of near-identical rows the oldest stays."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
-from tunemill.dedup.clusters import clusters
-from tunemill.dedup.contradictions import Contradicting, contradicting, judge, listed
+from tunemill.dedup import index, judged, listing
+from tunemill.dedup.columns import columns_of
+from tunemill.dedup.judged import Court, places_of
+from tunemill.dedup.listing import Listing
+from tunemill.dedup.placed import Standing, Tables
+from tunemill.dedup.segments import Array, Segment, gathered, oldest_first, open_segments
 from tunemill.dedup.settings import DeduplicateSettings
-from tunemill.dedup.text import conversation_text, normalise
-from tunemill.rows import Row
+
+DUPLICATES, CONTRADICTIONS, INDEX = "duplicates.jsonl", "contradictions.jsonl", "index"
 
 
 class Duplicate(msgspec.Struct, frozen=True):
@@ -27,44 +32,74 @@ class Duplicate(msgspec.Struct, frozen=True):
     kind: Literal["exact", "near"]
 
 
-@dataclass(frozen=True)
-class Deduplicated:
-    """Every row that came in: kept, named as a duplicate, or dropped because its prompt has another answer."""
+class Deduplicated(NamedTuple):
+    """What became of all rows, by their numbers in the index."""
 
-    kept: list[Row]
-    """From old to new."""
-    duplicates: list[Duplicate]
-    contradictions: list[Contradicting]
-    """Every row whose prompt has more than one answer, prompt by prompt, whatever became of it."""
+    segments: list[Segment]
+    kept: Array
+    """Mask of the rows that stay."""
+    added: Array
+    """Numbers of those that stay now and did not before, from old to new."""
+    exact: int
+    near: int
+    dropped: int
+    """Rows that the rule on contradictions took out."""
+    prompts: int
+    """Prompts with more than one answer."""
 
-    @property
-    def dropped(self) -> int:
-        """Rows that the rule on contradictions took out."""
-        return sum(one.outcome == "dropped" for one in self.contradictions)
 
-
-def deduplicate(rows: Sequence[Row], settings: DeduplicateSettings) -> Deduplicated:
-    """Keep the oldest row of every cluster; the order in which rows come changes nothing.
+def deduplicate(
+    valid: Path, new: Collection[str], before: Path | None, folder: Path, settings: DeduplicateSettings
+) -> Deduplicated:
+    """Keep the oldest row of every cluster; in what files, nights or order rows come changes nothing of that.
 
     Clusters are made of all rows, whatever the rule on contradictions drops; then the oldest that is left stays.
+
+    Args:
+        valid: folder of the tables of rows.
+        new: names of those that the earlier night has not seen; of the others only single rows are read.
+        before: what this function put out for the others; None where all are new.
+        folder: where rows/, placed/, index/, listed/ and the two lists are written.
     """
-    ordered = sorted(rows, key=lambda row: (row.place, row.row_id))
-    texts = [normalise(conversation_text(row)) for row in ordered]
-    labels = clusters(texts, settings.threshold, settings.shingle, near=settings.near).tolist()
-    prompts = [(places, judge(ordered, places, settings.contradictions)) for places in contradicting(ordered)]
-    dropped = {i for _, verdict in prompts for i in verdict.dropped}
-    heads: dict[int, int] = {}
-    for i, label in enumerate(labels):
-        if i not in dropped:
-            heads.setdefault(label, i)
-    instead = {i: heads[label] for i, label in enumerate(labels) if i not in dropped and heads[label] != i}
-    return Deduplicated(
-        kept=[ordered[i] for i in sorted(heads.values())],
-        duplicates=[
-            _duplicate(ordered[i], texts[i], ordered[k], texts[k], settings.shingle) for i, k in instead.items()
-        ],
-        contradictions=[one for places, verdict in prompts for one in listed(ordered, places, verdict, instead)],
+    held = open_segments(sorted((before / INDEX).iterdir()), check=False) if before else []
+    tables = Tables(valid, sorted(new))
+    (folder / INDEX).mkdir()
+    segments = index.extend(held, columns_of(tables.held), settings, folder / INDEX)
+    known, count = (sum(segment.header.rows for segment in of) for of in (held, segments))
+
+    listed = listing.read(before / CONTRADICTIONS if before else None, judged.COLUMNS)
+    court = Court(segments, listed, tables, settings.contradictions)
+    cases = court.touched(known)
+    dropped = court.dropped(cases, count)
+    labels = index.labels(segments, dropped)
+    cases += court.unlike(cases, labels)
+    lines, column = judged.records(segments, cases, labels)
+    listed = listing.write(folder / CONTRADICTIONS, listed, court.still(cases), lines, column)
+
+    kept = ~dropped & (labels == np.arange(count))
+    copies = _duplicates(segments, before, folder, np.where(dropped | kept, -1, labels))
+    added = Standing(before).carry(folder, kept, segments, tables)
+    exact, near = (int(np.count_nonzero(copies.columns["exact"] == flag)) for flag in (1, 0))
+    prompts = np.unique(gathered(segments, listed.columns["row"], ("prompt",))["prompt"]).size
+    return Deduplicated(segments, kept, added, exact, near, int(np.count_nonzero(dropped)), prompts)
+
+
+def _duplicates(segments: Sequence[Segment], before: Path | None, folder: Path, stays: Array) -> Listing:
+    """Name every duplicate; `stays` gives of all rows the one that stays in their place, -1 where none does."""
+    held = listing.read(before / DUPLICATES if before else None, ("row", "stays", "exact"))
+    holds = stays[held.columns["row"]] == held.columns["stays"]
+    fresh = stays >= 0
+    fresh[held.columns["row"][holds]] = False
+    rows = oldest_first(segments, np.flatnonzero(fresh))
+    kept = stays[rows]
+    exact = index.texts_of(segments, rows) == index.texts_of(segments, kept)
+    similarity = index.similarities(segments, rows, kept).tolist()
+    places = zip(places_of(segments, rows), places_of(segments, kept), similarity, exact.tolist(), strict=True)
+    made = (
+        Duplicate(*here, *there, round(alike, 4), "exact" if same else "near") for here, there, alike, same in places
     )
+    columns = {"row": rows, "stays": kept, "exact": exact.astype(np.int64)}
+    return listing.write(folder / DUPLICATES, held, holds, made, columns)
 
 
 def jaccard(left: str, right: str, shingle: int) -> float:
@@ -75,9 +110,3 @@ def jaccard(left: str, right: str, shingle: int) -> float:
 
 def _shingles(text: str, length: int) -> set[str]:
     return {text[i : i + length] for i in range(max(len(text) - length + 1, 1))}
-
-
-def _duplicate(row: Row, text: str, kept: Row, kept_text: str, shingle: int) -> Duplicate:
-    similarity = round(jaccard(text, kept_text, shingle), 4)
-    kind: Literal["exact", "near"] = "exact" if text == kept_text else "near"
-    return Duplicate(row.row_id, row.source, row.line, kept.row_id, kept.source, kept.line, similarity, kind)

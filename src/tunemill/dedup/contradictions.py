@@ -6,19 +6,16 @@ normalised answers differ. All rows are looked at, before near-duplicates go: wh
 contradict each other are near-duplicates as well, and the newer one would leave unseen.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
-import numpy as np
 
-from tunemill.artifacts import digest_of
 from tunemill.dedup.settings import ContradictionRule
 from tunemill.dedup.text import normalise
-from tunemill.rows import Message, Row
+from tunemill.rows import Row
 
-_LOWER = bytes(ord(chr(c).lower()) if c < 128 else c for c in range(256))
-_OTHERS = bytes(c for c in range(128) if not chr(c).isalnum())
 EXCERPT = 200
 """Characters of an answer or a prompt that are written down."""
 
@@ -47,42 +44,36 @@ class Contradicting(msgspec.Struct, frozen=True):
     why: str
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What counts of a row whose prompt has more than one answer; what it says beyond that need not be held."""
+
+    prompt_id: str
+    row_id: str
+    source: str
+    line: int
+    time: str | None
+    prompt: str
+    answer: str
+
+    @staticmethod
+    def of(row: Row, prompt_id: str) -> "Asked":
+        """Take the beginnings of a row's prompt and answer."""
+        shown = row.prompt[-1].content[:EXCERPT], row.answer[:EXCERPT]
+        return Asked(prompt_id, row.row_id, row.source, row.line, row.time, *shown)
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """What a rule says about the rows of one prompt."""
 
     dropped: dict[int, str]
-    """Row → why its answer goes."""
+    """Place among them → why its answer goes."""
     kept: dict[int, str]
-    """Row → why its answer stays."""
+    """Place among them → why its answer stays."""
 
-
-def contradicting(rows: Sequence[Row]) -> list[list[int]]:
-    """Give the places of rows that ask the same, for each prompt with more than one answer, in the order of the rows.
-
-    Prompts in which no user says a word are left alone.
-    """
-    asked: dict[str, list[int]] = {}
-    for i in _asked_again(rows):
-        if prompt := asked_of(rows[i]):
-            asked.setdefault(prompt, []).append(i)
-    several = (places for places in asked.values() if len(places) > 1)
-    return [places for places in several if len({normalise(rows[i].answer) for i in places}) > 1]
-
-
-def _asked_again(rows: Sequence[Row]) -> list[int]:
-    """Give the rows whose last turn before the answer occurs again, and by chance some more: 1 s for a million rows.
-
-    What normalises to the same text has the same letters and digits; a hash of those is a fifth of the work.
-    """
-    hashes = np.fromiter((_letters(row.prompt) for row in rows), np.int64, len(rows))
-    _, place, count = np.unique(hashes, return_inverse=True, return_counts=True)
-    again: list[int] = np.flatnonzero(count[place] > 1).tolist()
-    return again
-
-
-def _letters(prompt: Sequence[Message]) -> int:
-    text = prompt[-1].content if prompt else ""
-    return hash((text if text.isascii() else normalise(text)).encode().translate(_LOWER, _OTHERS))
+    @property
+    def winner(self) -> int:
+        """Place of the oldest row that stays where others go; -1 where none goes or none stays."""
+        return next(iter(self.kept), -1) if self.dropped else -1
 
 
 def asked_of(row: Row) -> str:
@@ -93,43 +84,42 @@ def asked_of(row: Row) -> str:
     return "\n".join(f"{role} {text}" for role, text in turns)
 
 
-def judge(rows: Sequence[Row], places: Sequence[int], rule: ContradictionRule) -> Verdict:
-    """Say which of the rows that ask the same go, and why each goes or stays; their order changes nothing.
+def judge(rows: Sequence[Asked], answers: Sequence[int], rule: ContradictionRule) -> Verdict:
+    """Say which of the rows that ask the same go, and why each goes or stays.
 
-    Newer is what `Row.place` orders later: the time as it is written; a row without one counts as older than any that
-    has one; among those, by the file's digest, then the line.
+    Rows are given from old to new, by `Row.place`: the time as it is written; a row without one counts as older than
+    any that has one; among those, by the file's digest, then the line. Equal answers have equal numbers.
     """
-    return _RULES[rule](rows, places)
+    return _RULES[rule](rows, answers)
 
 
-def _keep(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
-    return Verdict({}, dict.fromkeys(places, "the rule is `keep`"))
+def _keep(rows: Sequence[Asked], answers: Sequence[int]) -> Verdict:
+    return Verdict({}, dict.fromkeys(range(len(rows)), "the rule is `keep`"))
 
 
-def _drop(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
-    ways = len(_by_answer(rows, places))
-    return Verdict(dict.fromkeys(places, f"{ways:,} different answers; the rule is `drop`"), {})
+def _drop(rows: Sequence[Asked], answers: Sequence[int]) -> Verdict:
+    ways = len(set(answers))
+    return Verdict(dict.fromkeys(range(len(rows)), f"{ways:,} different answers; the rule is `drop`"), {})
 
 
-def _newest(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
-    last = _newest_of(rows, places)
-    answer, when = normalise(rows[last].answer), rows[last].time
+def _newest(rows: Sequence[Asked], answers: Sequence[int]) -> Verdict:
+    when = rows[-1].time
     age = f"the newest, of {when}" if when else "no row has a time; the last by file digest and line"
     kept, dropped = f"the answer of this prompt's newest row ({age})", f"not the answer of the newest row ({age})"
-    return _divided(rows, places, answer, kept, dropped)
+    return _divided(answers, answers[-1], kept, dropped)
 
 
-def _majority(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
-    answers = _by_answer(rows, places)
-    most = max(map(len, answers.values()))
-    first = [answer for answer, mine in answers.items() if len(mine) == most]
-    answer = max(first, key=lambda one: _age(rows, _newest_of(rows, answers[one])))
-    count = f"{most:,} of {len(places):,} rows"
+def _majority(rows: Sequence[Asked], answers: Sequence[int]) -> Verdict:
+    counts, newest = Counter(answers), {answer: place for place, answer in enumerate(answers)}
+    most = max(counts.values())
+    first = [answer for answer, count in counts.items() if count == most]
+    count = f"{most:,} of {len(rows):,} rows"
     tie = f"; of {len(first):,} answers with as many, it has the newest row" if len(first) > 1 else ""
-    return _divided(rows, places, answer, f"the answer of {count}{tie}", f"not the answer of {count}{tie}")
+    answer = max(first, key=newest.__getitem__)
+    return _divided(answers, answer, f"the answer of {count}{tie}", f"not the answer of {count}{tie}")
 
 
-_RULES: Mapping[ContradictionRule, Callable[[Sequence[Row], Sequence[int]], Verdict]] = {
+_RULES: Mapping[ContradictionRule, Callable[[Sequence[Asked], Sequence[int]], Verdict]] = {
     "keep": _keep,
     "newest": _newest,
     "majority": _majority,
@@ -137,56 +127,20 @@ _RULES: Mapping[ContradictionRule, Callable[[Sequence[Row], Sequence[int]], Verd
 }
 
 
-def listed(
-    rows: Sequence[Row], places: Sequence[int], verdict: Verdict, instead: Mapping[int, int]
-) -> list[Contradicting]:
-    """Write down every row of one prompt; `instead` tells the row that stays in the place of each duplicate."""
-    prompt_id = digest_of(asked_of(rows[places[0]]))
-    winner = next(iter(verdict.kept), None) if verdict.dropped else None
-    return [_told(rows, i, verdict, winner, prompt_id, instead) for i in places]
-
-
-def _told(
-    rows: Sequence[Row], i: int, verdict: Verdict, winner: int | None, prompt_id: str, instead: Mapping[int, int]
-) -> Contradicting:
-    outcome: Outcome = "dropped" if i in verdict.dropped else "duplicate" if i in instead else "kept"
-    why, other = verdict.dropped.get(i) or verdict.kept[i], None
-    if outcome == "dropped" and winner is not None:
-        other = instead.get(winner, winner)
-    elif outcome == "duplicate":
-        other, why = instead[i], f"{why}; but the row is a duplicate of an older one"
-    stays, row = None if other is None else rows[other], rows[i]
-    return Contradicting(
-        prompt_id,
-        row.row_id,
-        row.source,
-        row.line,
-        row.time,
-        row.prompt[-1].content[:EXCERPT],
-        row.answer[:EXCERPT],
-        outcome,
-        stays.row_id if stays else None,
-        stays.source if stays else None,
-        stays.line if stays else None,
-        why,
+def _divided(answers: Sequence[int], stays: int, kept: str, dropped: str) -> Verdict:
+    return Verdict(
+        {place: dropped for place, answer in enumerate(answers) if answer != stays},
+        {place: kept for place, answer in enumerate(answers) if answer == stays},
     )
 
 
-def _divided(rows: Sequence[Row], places: Sequence[int], answer: str, kept: str, dropped: str) -> Verdict:
-    same = {i: normalise(rows[i].answer) == answer for i in places}
-    return Verdict({i: dropped for i in places if not same[i]}, {i: kept for i in places if same[i]})
-
-
-def _by_answer(rows: Sequence[Row], places: Sequence[int]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for i in places:
-        found.setdefault(normalise(rows[i].answer), []).append(i)
-    return found
-
-
-def _newest_of(rows: Sequence[Row], places: Sequence[int]) -> int:
-    return max(places, key=lambda i: _age(rows, i))
-
-
-def _age(rows: Sequence[Row], i: int) -> tuple[tuple[str, str, int], str]:
-    return rows[i].place, rows[i].row_id
+def told(row: Asked, place: int, verdict: Verdict, stays: tuple[str, str, int] | None) -> Contradicting:
+    """Write down one row; `stays` is the id, file and line of the row that stays instead, if any does."""
+    dropped = place in verdict.dropped
+    why = verdict.dropped[place] if dropped else verdict.kept[place]
+    outcome: Outcome = "dropped" if dropped else "duplicate" if stays else "kept"
+    if outcome == "duplicate":
+        why = f"{why}; but the row is a duplicate of an older one"
+    said = row.prompt_id, row.row_id, row.source, row.line, row.time, row.prompt, row.answer
+    row_id, source, line = stays or (None, None, None)
+    return Contradicting(*said, outcome, row_id, source, line, why)

@@ -36,23 +36,93 @@ def plain_words(data, offsets, table):
 
 
 @njit(cache=True)
-def hashes(blob, offsets):
-    """Hash every text's bytes to 32 bits; equal hashes are compared byte by byte."""
-    out = np.empty(offsets.size - 1, np.uint64)
-    for i in range(out.size):
-        h = uint64(offsets[i + 1] - offsets[i])
-        at, end = offsets[i], offsets[i + 1]
-        while at + 8 <= end:
-            word = uint64(0)
-            for k in range(8):
-                word |= uint64(blob[at + k]) << uint64(8 * k)
-            h = mix(h * uint64(0x9E3779B97F4A7C15) + word)
-            at += 8
-        while at < end:
-            h = h * uint64(0x100000001B3) + uint64(blob[at])
-            at += 1
-        out[i] = mix(h) >> uint64(32)
+def hash_bytes(data, start, end):
+    """Hash data[start:end] to 64 bits."""
+    h, at = uint64(end - start), start
+    while at + 8 <= end:
+        word = uint64(0)
+        for k in range(8):
+            word |= uint64(data[at + k]) << uint64(8 * k)
+        h = mix(h * uint64(0x9E3779B97F4A7C15) + word)
+        at += 8
+    while at < end:
+        h = h * uint64(0x100000001B3) + uint64(data[at])
+        at += 1
+    return mix(h)
+
+
+@njit(cache=True)
+def hashes(blob, offsets, texts):
+    """Hash some texts to 64 bits each."""
+    out = np.empty(texts.size, np.uint64)
+    for k in range(texts.size):
+        out[k] = hash_bytes(blob, offsets[texts[k]], offsets[texts[k] + 1])
     return out
+
+
+@njit(cache=True)
+def distinct(blob, offsets, hashed, order):
+    """Number the texts as they come in `order`, equal ones alike and empty ones each for itself.
+
+    Gives each text's number in that order, and of each number its first text.
+    """
+    room = 2
+    while room < 2 * order.size:
+        room *= 2
+    mask, texts = uint64(room - 1), (blob, offsets)
+    slots = np.full(room, -1, np.int64)
+    numbers, firsts = np.empty(order.size, np.int64), np.empty(order.size, np.int64)
+    found = 0
+    for k in range(order.size):
+        i = order[k]
+        slot = hashed[i] & mask
+        if offsets[i + 1] > offsets[i]:
+            while slots[slot] >= 0:
+                other = firsts[slots[slot]]
+                if hashed[other] == hashed[i] and same_bytes(texts, i, texts, other):
+                    break
+                slot = (slot + uint64(1)) & mask
+            if slots[slot] >= 0:
+                numbers[k] = slots[slot]
+                continue
+            slots[slot] = found
+        numbers[k], firsts[found] = found, i
+        found += 1
+    return numbers, firsts[:found].copy()
+
+
+@njit(cache=True)
+def gather(blob, offsets, texts):
+    """Copy some texts end to end; give their bytes and where each begins and the last ends."""
+    starts = np.zeros(texts.size + 1, np.int64)
+    for k in range(texts.size):
+        starts[k + 1] = starts[k] + offsets[texts[k] + 1] - offsets[texts[k]]
+    out = np.empty(starts[texts.size], np.uint8)
+    for k in range(texts.size):
+        out[starts[k] : starts[k + 1]] = blob[offsets[texts[k]] : offsets[texts[k] + 1]]
+    return out, starts
+
+
+@njit(cache=True)
+def characters(blob, offsets):
+    """Count the code points of every text: the bytes that continue none."""
+    out = np.zeros(offsets.size - 1, np.int64)
+    for i in range(out.size):
+        for at in range(offsets[i], offsets[i + 1]):
+            out[i] += blob[at] & 0xC0 != 0x80
+    return out
+
+
+@njit(cache=True)
+def decoded(blob, offsets, lengths, texts):
+    """Lay some texts end to end as code points; give these and where each begins and the last ends."""
+    starts = np.zeros(texts.size + 1, np.int64)
+    for k in range(texts.size):
+        starts[k + 1] = starts[k] + lengths[texts[k]]
+    points = np.empty(starts[texts.size], np.uint32)
+    for k in range(texts.size):
+        decode(blob, offsets[texts[k]], offsets[texts[k] + 1], points[starts[k] :])
+    return points, starts
 
 
 @njit(cache=True)
@@ -174,6 +244,14 @@ def similarity(one, a, name, other, b, floor, shingle, scratch):
             shared += 1
     reached = shared / (together - shared)
     return reached if reached >= floor else 0.0
+
+
+@njit(cache=True)
+def similarities(one, my_base, left, other, their_base, right, shingle, scratch, out, where):
+    """Write to out[where[k]] the similarity of the texts numbered left[k] and right[k], of one segment and another."""
+    for k in range(left.size):
+        a, b = left[k] - my_base, right[k] - their_base
+        out[where[k]] = similarity(one, a, left[k], other, b, 0.0, shingle, scratch)
 
 
 @njit(cache=True)

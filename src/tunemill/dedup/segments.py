@@ -5,6 +5,8 @@
     bands.npy      (bands, texts of a shingle or more): MinHash key above the text's number, sorted
     exact.npy      hash of the whole text above its number, sorted
     text.npy       the text of each row, by its number over all segments · rank (of its place) · time · source · line
+    table.npy      where the row itself stands: number of its table · at (position there)
+    prompt.npy     hash of each row's normalised prompt, 0 where no user says anything · answer
     links.npy      pairs of texts, by their numbers over all segments, that connect what is alike · strength
 
 Numbers of rows and texts run on from segment to segment, and a segment knows the digest of the one before it.
@@ -12,10 +14,10 @@ Numbers of rows and texts run on from segment to segment, and a segment knows th
 
 import functools
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,11 +28,11 @@ from tunemill.artifacts import digest_of
 from tunemill.errors import ArtifactDamaged, StoreError
 
 HEADER = "segment.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the arrays change their meaning."""
 ARRAYS = (
     *("texts", "offsets", "sizes", "sketches", "bands", "exact"),
-    *("text", "rank", "time", "source", "line", "row_id", "links", "strength"),
+    *("text", "rank", "time", "source", "line", "row_id", "table", "at", "prompt", "answer", "links", "strength"),
 )
 CHUNK = 1 << 24
 LARGER = 4
@@ -51,15 +53,6 @@ class Parameters(msgspec.Struct, frozen=True):
     seed: int
 
 
-class Place(NamedTuple):
-    """Where a row of an index came from."""
-
-    time: str
-    source: str
-    line: int
-    row_id: str
-
-
 class Header(msgspec.Struct, frozen=True):
     """What stands in a segment."""
 
@@ -75,6 +68,8 @@ class Header(msgspec.Struct, frozen=True):
     """Characters of the longest text."""
     sources: list[str]
     """sha256 of the files that the rows came from, sorted; `source.npy` counts in this list."""
+    tables: list[str]
+    """Names of the tables that the rows stand in, sorted; `table.npy` counts in this list."""
     files: dict[str, tuple[int, int]]
     """Name → bytes and CRC-32."""
 
@@ -111,12 +106,6 @@ class Segment:
         start, end = self.arrays["offsets"][number - self.header.first_text :][:2]
         return self.arrays["texts"][start:end].tobytes().decode("utf-8", "surrogatepass")
 
-    def place(self, row: int) -> Place:
-        """Read where one row came from, by its number over all segments."""
-        here, at = self.arrays, row - self.header.first_row
-        time, row_id = (here[name][at].decode("utf-8", "surrogatepass") for name in ("time", "row_id"))
-        return Place(time, self.header.sources[int(here["source"][at])], int(here["line"][at]), row_id)
-
 
 def open_segments(folders: Iterable[Path], *, check: bool = True) -> list[Segment]:
     """Open the segments of one index, oldest first; with `check` every byte is compared with its checksum.
@@ -151,7 +140,11 @@ def follows(segments: Sequence[Segment]) -> tuple[int, int, str]:
 
 
 def write_segment(
-    folder: Path, earlier: Sequence[Segment], parameters: Parameters, sources: list[str], arrays: Mapping[str, Array]
+    folder: Path,
+    earlier: Sequence[Segment],
+    parameters: Parameters,
+    names: tuple[list[str], list[str]],
+    arrays: Mapping[str, Array],
 ) -> Segment:
     """Write the arrays of a segment, its header last, and open it; equal arrays give equal bytes and digests."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +159,8 @@ def write_segment(
         rows=arrays["text"].size,
         texts=arrays["sizes"].size,
         longest=int(np.diff(arrays["offsets"]).max(initial=0)),
-        sources=sources,
+        sources=names[0],
+        tables=names[1],
         files=files,
     )
     (folder / HEADER).write_bytes(orjson.dumps(msgspec.to_builtins(header), option=orjson.OPT_INDENT_2))
@@ -189,21 +183,29 @@ def compact(segments: Sequence[Segment], last: int, folder: Path) -> Segment:
     """
     kept, merged = segments[: len(segments) - last], segments[len(segments) - last :]
     starts = [segment.header.first_text - merged[0].header.first_text for segment in merged]
-    arrays = {name: np.concatenate([s.arrays[name] for s in merged], axis=-1) for name in ("line", "strength")}
-    for name in ("texts", "sizes", "sketches", "text", "links", "time", "row_id"):
-        arrays[name] = np.concatenate([segment.arrays[name] for segment in merged])
+    arrays = {
+        name: np.concatenate([segment.arrays[name] for segment in merged])
+        for name in ARRAYS
+        if name not in ("offsets", "bands", "exact", "source", "table", "rank")
+    }
     ends = np.cumsum([0] + [int(segment.arrays["offsets"][-1]) for segment in merged])
     shifted = [segment.arrays["offsets"][1:] + end for segment, end in zip(merged, ends, strict=False)]
     arrays["offsets"] = np.concatenate([np.zeros(1, np.int64), *shifted])
     for name in ("bands", "exact"):
         parts = [s.arrays[name] + np.uint64(start) for s, start in zip(merged, starts, strict=True)]
         arrays[name] = np.sort(np.concatenate(parts, axis=-1), axis=-1)
-    sources = sorted({source for segment in merged for source in segment.header.sources})
-    number = {source: i for i, source in enumerate(sources)}
-    named = [np.array([number[s] for s in m.header.sources], np.int32)[m.arrays["source"]] for m in merged]
-    arrays["source"] = np.concatenate(named)
+    arrays["source"], sources = recounted([(s.arrays["source"], s.header.sources) for s in merged])
+    arrays["table"], tables = recounted([(s.arrays["table"], s.header.tables) for s in merged])
     arrays["rank"] = ranks(arrays)
-    return write_segment(folder, kept, merged[0].header.parameters, sources, arrays)
+    return write_segment(folder, kept, merged[0].header.parameters, (sources, tables), arrays)
+
+
+def recounted(parts: Sequence[tuple[Array, Sequence[str]]]) -> tuple[Array, list[str]]:
+    """Let columns that count in lists of their own count in one sorted list."""
+    names = sorted({name for _, own in parts for name in own})
+    place = {name: i for i, name in enumerate(names)}
+    found = [np.array([place[name] for name in own], np.int32)[column] for column, own in parts]
+    return np.concatenate([np.empty(0, np.int32), *found]), names
 
 
 def ranks(rows: Mapping[str, Array]) -> Array:
@@ -214,9 +216,59 @@ def ranks(rows: Mapping[str, Array]) -> Array:
     return rank
 
 
-def encoded(texts: Iterable[str]) -> Array:
-    """Lay strings in one array of bytes whose order is theirs: UTF-8 keeps the order of code points."""
-    return np.array([text.encode("utf-8", "surrogatepass") for text in texts], "S")
+def oldest_first(segments: Sequence[Segment], rows: Array) -> Array:
+    """Sort rows, given by their numbers, by their places."""
+    order: Array = rows[np.argsort(ages(segments, rows))]
+    return order
+
+
+def ages(segments: Sequence[Segment], rows: Array) -> Array:
+    """Number rows of any segments by their places, the oldest of them 0."""
+    found = gathered(segments, rows, ("time", "row_id", "line"))
+    return ranks({**found, "source": sources_of(segments, rows)[0]}) if rows.size else rows
+
+
+def gathered(segments: Sequence[Segment], rows: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Read some columns of rows that are given by their numbers, in any order."""
+    parts = [(at, segment, rows[at] - segment.header.first_row) for segment, at in _by_segment(segments, rows)]
+    found: dict[str, Array] = {}
+    for name in names:
+        columns = [segment.arrays[name][inside] for _, segment, inside in parts]
+        found[name] = np.empty(rows.size, np.result_type(*columns) if columns else np.int64)
+        for (at, _, _), column in zip(parts, columns, strict=True):
+            found[name][at] = column
+    return found
+
+
+def sources_of(segments: Sequence[Segment], rows: Array) -> tuple[Array, list[str]]:
+    """Give of rows the file that they were read from, as a number in a sorted list of digests."""
+    return _named(segments, rows, "source")
+
+
+def tables_of(segments: Sequence[Segment], rows: Array) -> tuple[Array, list[str]]:
+    """Give of rows the table that they stand in, as a number in a sorted list of names."""
+    return _named(segments, rows, "table")
+
+
+def _named(segments: Sequence[Segment], rows: Array, column: str) -> tuple[Array, list[str]]:
+    parts = list(_by_segment(segments, rows))
+    lists = [segment.header.sources if column == "source" else segment.header.tables for segment, _ in parts]
+    inside = [segment.arrays[column][rows[at] - segment.header.first_row] for segment, at in parts]
+    counted, names = recounted(list(zip(inside, lists, strict=True)))
+    found = np.empty(rows.size, np.int32)
+    found[np.concatenate([np.empty(0, np.int64), *(at for _, at in parts)])] = counted
+    return found, names
+
+
+def _by_segment(segments: Sequence[Segment], rows: Array) -> Iterator[tuple[Segment, Array]]:
+    """Tell for each segment in which places of `rows` its own stand; segments without any are left out."""
+    if len(segments) == 1 and rows.size:
+        yield segments[0], np.arange(rows.size)
+        return
+    holds = np.searchsorted([segment.header.first_row for segment in segments], rows, side="right") - 1
+    for number, segment in enumerate(segments):
+        if (at := np.flatnonzero(holds == number)).size:
+            yield segment, at
 
 
 def _words(column: Array) -> list[Array]:

@@ -174,8 +174,8 @@ def least_rows(kept: int, settings: ValidateSettings) -> ExpectationFact:
     return ExpectationFact(name, kind, {"min_value": least}, "dataset", kept, None, kept >= least, kept)
 
 
-def certify_unique(keys: Sequence[str]) -> None:
-    """Prove that no two keys are equal; the keys are the normalised conversations that deduplication left.
+def certify_unique(keys: Sequence[str] | Sequence[int]) -> None:
+    """Prove that no two keys are equal; the keys stand for the conversations that deduplication added.
 
     Raises:
         DataError: some are equal; their positions are named.
@@ -184,7 +184,7 @@ def certify_unique(keys: Sequence[str]) -> None:
 
     if not keys:
         return
-    table = pd.DataFrame({"row": range(len(keys)), "key": pd.Series(keys, dtype="str")})
+    table = pd.DataFrame({"row": range(len(keys)), "key": keys})
     rule = _rule("values_to_be_unique", "keys differ", column="key")
     (outcome,) = run_checkpoint(open_context(None), "unique", [rule], table)
     if not outcome.success:
