@@ -75,6 +75,12 @@ class Stage(Generic[P, A]):
         """Make the artifact, or find it, in this process and without Prefect."""
         return self._make(store, self._arguments(*args, **kwargs))[0]
 
+    def held(self, *args: P.args, **kwargs: P.kwargs) -> A | None:
+        """Find the artifact without making it and without reading its files; None where nothing stands."""
+        store, key = Store.at(Home.find().store), self.key(self._arguments(*args, **kwargs))
+        manifest = store.manifest(self.name, key)
+        return manifest.artifact(self.makes) if manifest else None
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Run as a Prefect task inside a flow; what is held is shown as Cached and makes nothing."""
         arguments = self._arguments(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Turn structs into arrow tables and back, a column at a time: a dict for every record would cost five times as much."""
+"""Turn structs into arrow tables and back, a column at a time: a dict a record would cost five times as much."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
