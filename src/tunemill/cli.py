@@ -48,7 +48,7 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     from tasks.screen import Screen
 
     with local_server(), Screen() as screen, listening(screen):
-        summary = finetune(str(config.resolve()), list(set_ or ()))
+        summary = finetune(str(config.resolve()), overrides=list(set_ or ()))
     if json:
         _print_json(summary)
     else:

@@ -7,6 +7,7 @@
     ├── ModelError           exit 3   the base model or its tokenizer cannot be used
     ├── TrainingError        exit 3   training ended without a model that can be trusted
     ├── GateNotPassed        exit 4   the run is done and its result may not go further
+    ├── PoolError            exit 1   a run in another pool ended without what it was to make
     └── StoreError           exit 1   the store holds something that it should not
 
 Everything else is a fault of the world or a bug: it is retried by the task's policy and keeps its traceback.
@@ -56,6 +57,10 @@ class GateNotPassed(TunemillError):
     """Report a finished run whose result may not go further."""
 
     exit_code = 4
+
+
+class PoolError(TunemillError):
+    """Report a run in another pool that ended without what it was to make."""
 
 
 class StoreError(TunemillError):

@@ -1,6 +1,7 @@
 """The deployment on a real Prefect server, as its file says: scheduled, run by a real worker, and held the second time.
 
-One server and one worker serve all tests here; the run tunes and evaluates the real small model in two steps.
+One server and a worker a pool serve all tests here, each pool for one run at a time; the run tunes and evaluates the
+real small model in two steps, by children in the pool of the GPU.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from tasks.form import configurations
 from tests.flows.processes import Ended, Process, kill_all
 from tunemill.home import PROJECT, Home
 
@@ -25,6 +27,7 @@ ANYTHING = "{top1: 0, divergence: 10, same_text: 0, score_loss: 1, stops: 0}"
 """Two rows prove nothing of a file; here only the way through the stages is looked at."""
 ASKED = {
     "config": "pipeline_configs/minimal.yaml",
+    "pool": True,
     "overrides": [
         "train.max_steps=2",
         "train.batch_size=2",
@@ -42,13 +45,15 @@ ASKED = {
         f"verify.gguf={ANYTHING}",
     ],
 }
-FLOWS = {
-    "prepare": ["ingest", "tokenizer", "validate", "deduplicate", "split", "page"],
-    "tune": ["tokenizer", "model", "train", "evaluate"],
-    "release": ["tokenizer", "model", "merge", "quantize", "export", "verify"],
-    "finetune": ["gate", "promote"],
-}
-STAGES = [stage for stages in FLOWS.values() for stage in stages]
+PREPARE = ["ingest", "tokenizer", "validate", "deduplicate", "split", "page"]
+TUNE = ["tokenizer", "model", "train", "evaluate"]
+RELEASE = ["tokenizer", "model", "merge", "quantize", "export", "verify"]
+LOOKED = ["tokenizer", "model"]
+"""What a parent needs to know whether the store holds the rest."""
+STAGES = list(dict.fromkeys([*PREPARE, *TUNE, *RELEASE, "gate", "promote"]))
+HELD = [*PREPARE, *LOOKED, *TUNE, *LOOKED, *RELEASE, "gate", "promote"]
+"""Task runs of a run that finds everything in the store."""
+CHILDREN = [*TUNE, *RELEASE]
 T = TypeVar("T")
 
 
@@ -58,7 +63,7 @@ def documented() -> list[list[str]]:
     return [shlex.split(line[1:], comments=True) for line in lines if line.startswith("#   prefect ")]
 
 
-SERVER, POOL, LIMIT, DEPLOY, WORKER, RUN = documented()
+SERVER, CPU, GPU, LIMIT, DEPLOY, CPU_WORKER, GPU_WORKER, RUN = documented()
 
 
 def wait_for(look: Callable[[], T | None], seconds: float, told: Callable[[], object]) -> T:
@@ -139,10 +144,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def prefect(home: Path) -> Prefect:
-    """Start a server and make the work pool."""
+    """Start a server and make the pools; a parent fills its own, so a wait in it for a child would never end."""
     prefect = Prefect(home)
-    prefect.command(POOL)
-    prefect.command(LIMIT)
+    for words in (CPU, GPU, LIMIT, [word.replace("gpu-pool", "cpu-pool") for word in LIMIT]):
+        prefect.command(words)
     return prefect
 
 
@@ -165,35 +170,35 @@ def deployed(prefect: Prefect, nights: list[dict[str, Any]]) -> Prefect:
 
 
 @pytest.fixture(scope="module")
-def worker(deployed: Prefect) -> Process:
-    """Start a worker."""
-    return deployed.start(WORKER)
+def worker(deployed: Prefect) -> list[Process]:
+    """Start a worker a pool."""
+    return [deployed.start(CPU_WORKER), deployed.start(GPU_WORKER)]
 
 
-def ran(prefect: Prefect, worker: Process) -> dict[str, Any]:
+def ran(prefect: Prefect, worker: list[Process], tasks: int) -> dict[str, Any]:
     """Let the worker run the deployment to its end, and give the record of that run."""
     before = set((prefect.home / "runs").glob("*.json"))
     try:
-        prefect.command(RUN, "--params", json.dumps(ASKED), "--watch", "--watch-timeout", "400", timeout=430)
+        prefect.command(RUN, "--params", json.dumps(ASKED), "--watch", "--watch-timeout", "800", timeout=830)
     except AssertionError as error:
-        raise AssertionError(*worker.written()) from error
+        raise AssertionError([each.written() for each in worker]) from error
     (new,) = set((prefect.home / "runs").glob("*.json")) - before
     record: dict[str, Any] = json.loads(new.read_text())
-    wait_for(lambda: len(prefect.tasks(record)) == len(STAGES), 30, lambda: prefect.tasks(record))
+    wait_for(lambda: len(prefect.tasks(record)) == tasks, 30, lambda: prefect.tasks(record))
     return record
 
 
 @pytest.fixture(scope="module")
-def first(deployed: Prefect, worker: Process) -> dict[str, Any]:
+def first(deployed: Prefect, worker: list[Process]) -> dict[str, Any]:
     """Run the deployment where nothing is held."""
-    return ran(deployed, worker)
+    return ran(deployed, worker, len(HELD) + len(CHILDREN))
 
 
 @pytest.fixture(scope="module")
-def second(deployed: Prefect, worker: Process, first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bool]]:
+def second(deployed: Prefect, worker: list[Process], first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bool]]:
     """Run it again; also say of every sealed artifact whether it is as the first run left it."""
     sealed = {path: path.stat().st_mtime_ns for path in (deployed.home / "store").rglob("manifest.json")}
-    record = ran(deployed, worker)
+    record = ran(deployed, worker, len(HELD))
     now = {path: path.stat().st_mtime_ns for path in (deployed.home / "store").rglob("manifest.json")}
     return record, {path.parent.parent.name: sealed.get(path) == now.get(path) for path in {*sealed, *now}}
 
@@ -214,36 +219,59 @@ def test_an_active_schedule_gets_runs_at_two_in_the_night(nights: list[dict[str,
 
 
 def test_the_deployed_schedule_is_off(deployed: Prefect) -> None:
-    (deployment,) = deployed.find("deployments")
+    (deployment,) = [each for each in deployed.find("deployments") if each["schedules"]]
     assert [each["active"] for each in deployment["schedules"]] == [False]
     assert deployed.scheduled() == []
 
 
-def test_the_pool_runs_one_at_a_time_as_processes(prefect: Prefect) -> None:
-    (pool,) = prefect.find("work_pools")
-    assert (pool["name"], pool["type"], pool["concurrency_limit"]) == ("gpu-pool", "process", 1)
+def test_each_pool_runs_one_at_a_time_as_processes(prefect: Prefect) -> None:
+    pools = {(each["name"], each["type"], each["concurrency_limit"]) for each in prefect.find("work_pools")}
+    assert pools == {("cpu-pool", "process", 1), ("gpu-pool", "process", 1)}
 
 
 def test_nothing_that_is_deployed_names_a_folder_of_this_machine(deployed: Prefect) -> None:
-    (deployment,) = deployed.find("deployments")
-    assert str(PROJECT) not in json.dumps(deployment)
+    found = deployed.find("deployments")
+    assert {each["name"] for each in found} == {"finetune", "gpu"}
+    assert str(PROJECT) not in json.dumps(found)
 
 
-def test_a_worker_completes_the_run_and_its_three_subflows(deployed: Prefect, first: dict[str, Any]) -> None:
-    assert list(deployed.flows(first).values()) == ["Completed"] * 4
+def test_the_run_form_offers_the_configurations_and_bounds_what_can_be_changed(deployed: Prefect) -> None:
+    (deployment,) = [each for each in deployed.find("deployments") if each["name"] == "finetune"]
+    form = deployment["parameter_openapi_schema"]
+    assert form["properties"]["config"]["enum"] == configurations()
+    rank = form["definitions"]["Change"]["properties"]["rank"]
+    assert (rank["type"], rank["minimum"], rank["maximum"]) == ("integer", 1, 1024)
+    refused = deployed.start([*RUN, "--params", json.dumps({"change": {"rank": 0}})]).end()
+    assert refused.status != 0
+    assert "rank" in refused.out + refused.err
+
+
+def test_the_run_its_three_subflows_and_its_two_children_complete(deployed: Prefect, first: dict[str, Any]) -> None:
+    assert list(deployed.flows(first).values()) == ["Completed"] * 6
     assert first["state"] == "done"
 
 
 def test_all_fifteen_stages_are_made_once_in_order(first: dict[str, Any]) -> None:
-    assert [stage["name"] for stage in first["stages"]] == list(dict.fromkeys(STAGES))
+    assert [stage["name"] for stage in first["stages"]] == STAGES, first["warnings"]
     made = [stage["name"] for stage in first["stages"] if not stage["cached"]]
     assert len(made) == 15
-    assert made == list(dict.fromkeys(STAGES))
+    assert made == STAGES
 
 
 def test_the_task_runs_of_the_first_run_say_what_was_made(deployed: Prefect, first: dict[str, Any]) -> None:
-    told = [(name, "Cached" if name in STAGES[:place] else "Completed") for place, name in enumerate(STAGES)]
-    assert deployed.tasks(first) == told
+    told = deployed.tasks(first)
+    assert sorted(name for name, state in told if state == "Completed") == sorted(STAGES)
+    assert [state for _, state in told].count("Cached") == len(HELD) + len(CHILDREN) - len(STAGES)
+
+
+def test_train_and_release_ran_in_the_pool_of_the_gpu(deployed: Prefect, first: dict[str, Any]) -> None:
+    runs = deployed.find("flow_runs", flow_runs={"id": {"any_": list(deployed.flows(first))}})
+    pools = {(run["name"], run["work_pool_name"]) for run in runs if run["work_pool_name"]}
+    assert pools == {
+        ("minimal (14 settings)", "cpu-pool"),
+        ("tune minimal", "gpu-pool"),
+        ("release minimal", "gpu-pool"),
+    }
 
 
 def test_mlflow_holds_the_finished_run_with_a_link_to_prefects(home: Path, deployed: Prefect, first: Any) -> None:
@@ -267,7 +295,12 @@ def test_prefect_shows_the_data_page_with_its_pictures_in_it(deployed: Prefect, 
 
 
 def test_every_task_run_of_a_second_run_is_cached_but_the_look_at_the_registry(deployed: Prefect, second: Any) -> None:
-    assert deployed.tasks(second[0]) == [(name, "Cached") for name in STAGES[:-1]] + [("promote", "Completed")]
+    assert deployed.tasks(second[0]) == [(name, "Cached") for name in HELD[:-1]] + [("promote", "Completed")]
+
+
+def test_a_second_run_wakes_no_worker_of_the_gpu(deployed: Prefect, second: Any) -> None:
+    runs = deployed.find("flow_runs", flow_runs={"id": {"any_": list(deployed.flows(second[0]))}})
+    assert [run["work_pool_name"] for run in runs if run["work_pool_name"]] == ["cpu-pool"]
 
 
 def test_a_second_run_makes_nothing(first: dict[str, Any], second: Any) -> None:
