@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import subprocess
@@ -5,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tunemill.files import FileDigests, replace
+from tunemill.files import FileDigests, FileHashes, link, replace
 
 WRITER = """
 import sys
@@ -51,3 +52,30 @@ def test_a_reader_sees_the_old_bytes_or_the_new_until_the_writer_is_killed_and_a
     seen.add(file.read_bytes())
     assert len(seen) >= 5
     assert {(len(data), len(set(data.split()))) for data in seen} == {(200_000, 1)}
+
+
+def test_a_second_name_of_a_file_is_not_read_again(tmp_path: Path) -> None:
+    path, hashes = tmp_path / "old", FileHashes()
+    path.write_bytes(b"rows")
+    os.utime(path, (0, 0))
+    first = hashes([path])
+    link([path], _made(tmp_path / "night"))
+    path.write_bytes(b"rots")
+    os.utime(path, (0, 0))
+    assert hashes([tmp_path / "night" / "old"]) == first == [hashlib.sha256(b"rows").hexdigest()]
+    assert FileHashes()([path]) == [hashlib.sha256(b"rots").hexdigest()]
+
+
+def test_a_file_that_was_written_just_now_is_read_every_time(tmp_path: Path) -> None:
+    path, hashes = tmp_path / "new", FileHashes()
+    path.write_bytes(b"one")
+    hashes([path])
+    stat = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert hashes([path]) == [hashlib.sha256(b"two").hexdigest()]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

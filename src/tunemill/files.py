@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any, TypeVar
 
 import orjson
 
+SETTLED = 2
+"""Seconds after which a file that was written is taken to be whole."""
+LARGE = 1 << 26
+"""Bytes for which threads are started, however few the files are."""
 T = TypeVar("T")
 FEW = 32
 """Files for which starting threads would take longer than it saves."""
@@ -88,9 +93,34 @@ def hash_all(paths: Sequence[Path]) -> list[str]:
     return spread(hash_file, paths)
 
 
+class FileHashes:
+    """Hash each file once a process, by whatever name it is read: a second name of the same bytes is not read again.
+
+    A file that was written in the last seconds is not remembered: a change at once may leave its times as they are.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def __call__(self, paths: Sequence[Path]) -> list[str]:
+        """Give the sha256 of each file."""
+        seen = [_identity(path) for path in paths]
+        new = {each: path for each, path in zip(seen, paths, strict=True) if each not in self._known}
+        found = dict(zip(new, hash_all(list(new.values())), strict=True))
+        settled = (time.time() - SETTLED) * 1e9
+        hashes = [self._known.get(each) or found[each] for each in seen]
+        self._known.update({each: sha256 for each, sha256 in found.items() if each[-1] < settled})
+        return hashes
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def spread(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
     """Do what waits for the disk, or leaves the interpreter free, for many files at once; a few are not worth it."""
-    if len(paths) <= FEW:
+    if len(paths) <= FEW and sum(path.stat().st_size for path in paths) < LARGE:
         return [work(path) for path in paths]
     with ThreadPoolExecutor() as pool:
         return list(pool.map(work, paths))

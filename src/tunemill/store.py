@@ -14,7 +14,7 @@ import functools
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ import orjson
 from tunemill import faults
 from tunemill.artifacts import PARTS, Artifact, FrozenModel, digest_of
 from tunemill.errors import ArtifactDamaged, StoreError
-from tunemill.files import flush, flush_tree, hash_all, write_flushed
+from tunemill.files import FileHashes, flush, flush_tree, hash_all, write_flushed
 
 MANIFEST = "manifest.json"
 REPORT = "report"
@@ -91,7 +91,7 @@ class Work:
 
     def seal(self, kind: type[A], **counts: int) -> A:
         """Say that the folder is complete; the store renames it when the stage returns."""
-        self.counts, self.files = counts, hash_files(self.folder)
+        self.counts, self.files = counts, hash_files(self.folder, self.store.hashes)
         return kind(key=self.key, digest=content_digest(self.files), counts=counts)
 
 
@@ -101,6 +101,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._checked: dict[tuple[str, str], Manifest] = {}
+        self.hashes = FileHashes()
+        """What this process has read: a night's folder is mostly second names of files that were checked already."""
 
     @staticmethod
     @functools.cache
@@ -158,7 +160,7 @@ class Store:
                 raise ArtifactDamaged(folder, name, "the file is missing")
             if (size := path.stat().st_size) != sealed.size:
                 raise ArtifactDamaged(folder, name, f"{size:,} bytes where {sealed.size:,} were sealed")
-        found = hash_all([folder / name for name in manifest.files])
+        found = self.hashes([folder / name for name in manifest.files])
         for (name, sealed), sha256 in zip(manifest.files.items(), found, strict=True):
             if sha256 != sealed.sha256:
                 raise ArtifactDamaged(folder, name, f"the bytes differ from those sealed ({sealed.sha256[:12]}…)")
@@ -255,10 +257,10 @@ class Store:
         return len(gone)
 
 
-def hash_files(folder: Path) -> dict[str, SealedFile]:
+def hash_files(folder: Path, hashed: Callable[[Sequence[Path]], Sequence[str]] = hash_all) -> dict[str, SealedFile]:
     """Hash every file under a folder but the manifest and Prefect's record; names are relative, sorted."""
     found = sizes(folder)
-    hashes = hash_all([folder / name for name in found])
+    hashes = hashed([folder / name for name in found])
     return {name: SealedFile(sha256=sha256, size=found[name]) for name, sha256 in zip(found, hashes, strict=True)}
 
 
