@@ -13,7 +13,7 @@ from tunemill.quality.expectations import certify_unique
 from tunemill.store import Work
 
 
-@stage(makes=CleanDataset, version=4, engines=("great_expectations",))
+@stage(makes=CleanDataset, version=5, engines=("great_expectations",))
 def deduplicate(work: Work, valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset:
     """Keep one row a cluster, and let Great Expectations certify that no text is left twice."""
     came = rows.read(work.open(valid) / "rows.parquet")

@@ -77,7 +77,7 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
 
 
-@stage(makes=RawDataset, version=2)
+@stage(makes=RawDataset, version=3)
 def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDataset:
     """Turn every record of every file into exactly one row, rejection, or record passed over."""
     read_in = Read()

@@ -15,7 +15,7 @@ from tunemill.splits import SplitSettings
 from tunemill.store import Work
 
 
-@stage(makes=Splits, version=3)
+@stage(makes=Splits, version=4)
 def split(work: Work, clean: CleanDataset, settings: SplitSettings) -> Splits:
     """Deal every row of `clean` to exactly one of three files, with a certificate that nothing leaks."""
     parts, certificate = splits.split(rows.read(work.open(clean) / "rows.parquet"), settings)

@@ -13,7 +13,7 @@ from tunemill.quality.settings import ValidateSettings
 from tunemill.store import Work
 
 
-@stage(makes=ValidDataset, version=2, engines=("great_expectations", "tokenizers"))
+@stage(makes=ValidDataset, version=3, engines=("great_expectations", "tokenizers"))
 def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: ValidateSettings) -> ValidDataset:
     """Run the Great Expectations suite over every row and write what a person wants to see of it."""
     chat = Chat(work.open(tokenizer))
@@ -21,7 +21,7 @@ def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: Valida
     read = rows.read(work.open(raw) / "rows.parquet")
     try:
         validated = expectations.validate(
-            read, settings, lambda turns: len(chat.encode(turns).ids), work.report / "data_docs", names
+            read, settings, lambda turns, tools: len(chat.encode(turns, tools).ids), work.report / "data_docs", names
         )
     except DatasetRefused as refused:
         listed = work.resume / "rejected.jsonl"

@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 2): ("8f7ee2ca80808da246f21b8cf7fd3097", "df985e98bcb917f53605115060e2b507"),
-    ("validate", 2): ("71ca0311348b684970da4a4cf70026b4", "d6137b624bd2325ae2c11f1e94f9ad53"),
-    ("deduplicate", 4): ("282841477ff9cd37e60d27b13293a573", "f697eaebc1e24530048f2ba27a8a3cb1"),
-    ("split", 3): ("70e8154fe7a9844db19f9be1b3de4695", "0301eef808cee361ddcaa8d96fbe9afa"),
-    ("page", 2): ("9f41f9ed233f7c6320e33cbf5039838b", "3f82bc113962b1af777354c067b806e5"),
+    ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "605991d4fbf82ddd5429fa1f7ed7c238"),
+    ("validate", 3): ("98b5e14b753c76c5afd42b06300f945d", "b7ca24aea85f7edc1eedf1c8d072dd05"),
+    ("deduplicate", 5): ("a932e461e79dd328f980d657655ced63", "c9900ae2eae0bd29d14539d60ea299e6"),
+    ("split", 4): ("abfc20869490a75d2790ce9429b4d2ca", "6fb56fcb6f0208f4a19c9fe15fca8050"),
+    ("page", 2): ("c2597b67c32d300f5341237561e1a526", "3f82bc113962b1af777354c067b806e5"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }
