@@ -46,7 +46,7 @@ def page(
     tally, model = Tally(settings.balance.field), Renderer(work.open(tokenizer))
     sides = {side: read_side(folders["split"] / f"{side}.parquet", side, tally) for side in SIDES}
     sample = sides["train"].sample
-    lengths = [model.lengths(row.messages) for row in sample]
+    lengths = [model.lengths(row) for row in sample]
     facts = pages.Facts(
         funnel=funnel_of(folders, counts, sides, dropped, answers),
         files=files_of(folders, sides, dropped, answers),

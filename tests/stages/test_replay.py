@@ -66,7 +66,7 @@ def rejected_by_rules(config: PipelineConfig) -> Listing:
     raw, _ = ingested(config.ingest)
     rows = read(Store(Home.find().store).open(raw) / "rows.parquet")
     try:
-        found = expectations.validate(rows, config.validation, lambda turns: 10)
+        found = expectations.validate(rows, config.validation, lambda turns, tools: 10)
     except DatasetRefused as refused:
         found = refused.validated
     return [{name: getattr(one, name) for name in one.__struct_fields__} for one in found.rejected]

@@ -14,7 +14,7 @@ import numpy as np
 
 from tunemill.artifacts import digest_of
 from tunemill.dedup.settings import ContradictionRule
-from tunemill.dedup.text import normalise
+from tunemill.dedup.text import normalise, spoken
 from tunemill.rows import Message, Row
 
 _LOWER = bytes(ord(chr(c).lower()) if c < 128 else c for c in range(256))
@@ -66,7 +66,7 @@ def contradicting(rows: Sequence[Row]) -> list[list[int]]:
         if prompt := asked_of(rows[i]):
             asked.setdefault(prompt, []).append(i)
     several = (places for places in asked.values() if len(places) > 1)
-    return [places for places in several if len({normalise(rows[i].answer) for i in places}) > 1]
+    return [places for places in several if len({_answered(rows[i]) for i in places}) > 1]
 
 
 def _asked_again(rows: Sequence[Row]) -> list[int]:
@@ -81,16 +81,22 @@ def _asked_again(rows: Sequence[Row]) -> list[int]:
 
 
 def _letters(prompt: Sequence[Message]) -> int:
-    text = prompt[-1].content if prompt else ""
+    text = spoken(prompt[-1]) if prompt else ""
     return hash((text if text.isascii() else normalise(text)).encode().translate(_LOWER, _OTHERS))
 
 
 def asked_of(row: Row) -> str:
-    """Normalise every turn before the last answer, its role in front; "" where no user says anything."""
-    turns = [(turn.role, normalise(turn.content)) for turn in row.prompt]
+    """Normalise tools and every turn before the last answer, its role in front; "" where no user says anything."""
+    turns = [(turn.role, normalise(spoken(turn))) for turn in row.prompt]
     if not any(text for role, text in turns if role == "user"):
         return ""
+    if row.tools is not None:
+        turns.insert(0, ("tools", normalise(row.tools)))
     return "\n".join(f"{role} {text}" for role, text in turns)
+
+
+def _answered(row: Row) -> str:
+    return normalise(spoken(row.reply)) if row.reply else ""
 
 
 def judge(rows: Sequence[Row], places: Sequence[int], rule: ContradictionRule) -> Verdict:
@@ -113,7 +119,7 @@ def _drop(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
 
 def _newest(rows: Sequence[Row], places: Sequence[int]) -> Verdict:
     last = _newest_of(rows, places)
-    answer, when = normalise(rows[last].answer), rows[last].time
+    answer, when = _answered(rows[last]), rows[last].time
     age = f"the newest, of {when}" if when else "no row has a time; the last by file digest and line"
     kept, dropped = f"the answer of this prompt's newest row ({age})", f"not the answer of the newest row ({age})"
     return _divided(rows, places, answer, kept, dropped)
@@ -162,7 +168,7 @@ def _told(
         row.source,
         row.line,
         row.time,
-        row.prompt[-1].content[:EXCERPT],
+        row.prompt[-1].said[:EXCERPT],
         row.answer[:EXCERPT],
         outcome,
         stays.row_id if stays else None,
@@ -173,14 +179,14 @@ def _told(
 
 
 def _divided(rows: Sequence[Row], places: Sequence[int], answer: str, kept: str, dropped: str) -> Verdict:
-    same = {i: normalise(rows[i].answer) == answer for i in places}
+    same = {i: _answered(rows[i]) == answer for i in places}
     return Verdict({i: dropped for i in places if not same[i]}, {i: kept for i in places if same[i]})
 
 
 def _by_answer(rows: Sequence[Row], places: Sequence[int]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for i in places:
-        found.setdefault(normalise(rows[i].answer), []).append(i)
+        found.setdefault(_answered(rows[i]), []).append(i)
     return found
 
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from tunemill.errors import ModelError
 from tunemill.quality.settings import RoleOrder, ValidateSettings, Whitespace
 from tunemill.rows import Message, Row, with_messages
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CountTokens = Callable[[Sequence[Message]], int]
+CountTokens = Callable[[Sequence[Message], str | None], int]
+"""Give the tokens of a conversation and the tools offered in it."""
 
 COLUMNS: dict[str, str] = {
     "row": "position among the rows from old to new, from 0; unique",
@@ -25,7 +27,7 @@ COLUMNS: dict[str, str] = {
     "text": "all turns, one below the other",
     "system": "the system turns, null where there is none",
     "prompt": "the user turns before the last answer with an empty line between them, null where empty",
-    "answer": "the last assistant turn, null where empty",
+    "answer": "the last assistant turn with its tool calls as JSON, null where empty",
     "answer_json": "the answer where it is a JSON object or array, else null",
     "answer_is_json": "whether it is",
     "roles": 'the roles in order, e.g. "system user assistant"',
@@ -34,7 +36,8 @@ COLUMNS: dict[str, str] = {
     "empty_turns": "number of user and assistant turns that hold nothing but white space",
     "prompt_characters": "length of `prompt`, 0 where null",
     "answer_characters": "length of `answer`, 0 where null",
-    "tokens": "length of the whole conversation in tokens, null where the roles are out of order: no template fits",
+    "calls_refused": "why the model's chat template cannot write the row's tools and calls, null where it can",
+    "tokens": "length of the whole conversation in tokens, null where no template fits: roles out of order, calls",
 }
 """Every column of the frame with its meaning. A rule on a column skips nulls, as everywhere in Great Expectations."""
 
@@ -47,7 +50,7 @@ _ORDERS: dict[RoleOrder, re.Pattern[str]] = {
 
 def clean(row: Row, settings: ValidateSettings) -> Row:
     """Tidy the white space of every turn; the row's id follows its new content, its origin stays."""
-    messages = tuple(Message(m.role, _tidy(m.content, settings.whitespace)) for m in row.messages)
+    messages = tuple(Message(m.role, _tidy(m.content, settings.whitespace), m.call) for m in row.messages)
     if messages == row.messages:
         return row
     return with_messages(row, messages)
@@ -64,7 +67,11 @@ def frame(rows: Sequence[Row], count_tokens: CountTokens, roles: RoleOrder = "al
         return pd.Series([value(row) for row in rows], dtype=dtype)
 
     in_order = column("bool", lambda row: _in_order(row, roles))
-    tokens = [count_tokens(row.messages) if good else None for row, good in zip(rows, in_order, strict=True)]
+    refused: dict[int, str] = {}
+    tokens = [
+        _tokens(row, count_tokens, refused, place) if good else None
+        for place, (row, good) in enumerate(zip(rows, in_order, strict=True))
+    ]
     return pd.DataFrame(
         {
             "row": pd.Series(range(len(rows)), dtype="int64"),
@@ -74,7 +81,7 @@ def frame(rows: Sequence[Row], count_tokens: CountTokens, roles: RoleOrder = "al
             "conversation": column("str", lambda row: row.conversation),
             "user": column("str", lambda row: row.user),
             "time": column("str", lambda row: row.time),
-            "text": column("str", lambda row: "\n".join(m.content for m in row.messages)),
+            "text": column("str", lambda row: "\n".join(m.said for m in row.messages)),
             "system": column("str", lambda row: _joined(row.messages, "system") or None),
             "prompt": column("str", lambda row: _prompt(row) or None),
             "answer": column("str", lambda row: _answer(row) or None),
@@ -86,9 +93,21 @@ def frame(rows: Sequence[Row], count_tokens: CountTokens, roles: RoleOrder = "al
             "empty_turns": column("int64", _empty_turns),
             "prompt_characters": column("int64", lambda row: len(_prompt(row))),
             "answer_characters": column("int64", lambda row: len(_answer(row))),
+            "calls_refused": pd.Series([refused.get(place) for place in range(len(rows))], dtype="str"),
             "tokens": pd.Series(tokens, dtype="float64"),
         }
     )
+
+
+def _tokens(row: Row, count_tokens: CountTokens, refused: dict[int, str], place: int) -> int | None:
+    """Count a row's tokens; one with tools that the template does not take is written down in `refused` instead."""
+    try:
+        return count_tokens(row.messages, row.tools)
+    except ModelError as error:
+        if not row.calls:
+            raise
+        refused[place] = str(error)
+        return None
 
 
 def _in_order(row: Row, order: RoleOrder) -> bool:
@@ -109,7 +128,7 @@ def _joined(messages: Sequence[Message], role: str) -> str:
 
 
 def _empty_turns(row: Row) -> int:
-    return sum(m.role in ("user", "assistant") and not m.content.strip() for m in row.messages)
+    return sum(m.role in ("user", "assistant") and not m.said.strip() for m in row.messages)
 
 
 def _tidy(text: str, whitespace: Whitespace) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import orjson
 
 from tunemill.errors import DataError
+from tunemill.models.calls import NO_PLACE
 from tunemill.quality.checkpoint import Outcome, is_on_rows, open_context, run_checkpoint
 from tunemill.quality.columns import CountTokens, clean, frame
 from tunemill.quality.limits import ExpectationFact, Lengths, Validated, enforce
@@ -33,6 +33,7 @@ def row_rules(settings: ValidateSettings) -> list[ExpectationSettings]:
     if prompt > 0:
         rules += [_not_null("prompt", "`prompt` is empty"), _between("empty_turns", "a turn is empty", max_value=0)]
     rules.append(_rule("values_to_be_in_set", "roles out of order", column="roles_in_order", value_set=[True]))
+    rules.append(_rule("values_to_be_null", NO_PLACE, column="calls_refused"))
     if least > 1:
         rules.append(_between("answer_characters", f"`answer` shorter than {least:,} characters", min_value=least))
     if most is not None:
@@ -145,7 +146,7 @@ def _broken_rules(
 
 def _reject(row: Row, rules: Sequence[ExpectationSettings], table: "pd.DataFrame", place: int) -> Rejected:
     detail = "; ".join(f"{rule.name}{_values(rule, table, place)}" for rule in rules)
-    text = orjson.dumps({"messages": msgspec.to_builtins(row.messages)}).decode()
+    text = orjson.dumps(row.record).decode()
     return Rejected(row.source, row.line, rules[0].name, detail, text[:2000])
 
 

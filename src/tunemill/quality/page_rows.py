@@ -9,7 +9,7 @@ import msgspec
 
 from tunemill.quality.balance import Tally
 from tunemill.quality.funnel import Place
-from tunemill.rows import Row
+from tunemill.rows import Message, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,10 +123,16 @@ def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
 
 
 def _last_turns(batch: "pa.RecordBatch") -> "pa.Array":
-    """Give the text of each row's last turn, which validate has made sure is the answer."""
+    """Give what each row's last turn says, which validate has made sure is the answer."""
+    import pyarrow as pa
+
     turns = batch.column("messages")
     ends = turns.offsets[1:].to_numpy() - 1
-    return turns.values.field("content").take(ends)
+    texts, calls = (turns.values.field(name).take(ends) for name in ("content", "call"))
+    if calls.null_count == len(calls):
+        return texts
+    pairs = zip(texts.to_pylist(), calls.to_pylist(), strict=True)
+    return pa.array([Message("assistant", text, call).said for text, call in pairs], pa.string())
 
 
 def _counted(values: "pa.Array | pa.ChunkedArray") -> Counter[str]:
