@@ -61,7 +61,7 @@ SLIM = ("row_id", "source", "line", "conversation", "user", "time")
 """What is read of every row; of those that are dealt tonight all is."""
 
 
-@stage(makes=Splits, version=4)
+@stage(makes=Splits, version=5)
 def split(
     work: Work, clean: CleanDataset, previous: Splits | None, benchmarks: BenchmarkFiles, settings: SplitSettings
 ) -> Splits:
