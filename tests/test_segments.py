@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from tunemill import rows, segments
@@ -43,6 +46,17 @@ def test_a_row_beyond_the_first_8192_can_stop_counting(tmp_path: Path) -> None:
     segments.write_deleted(tmp_path / "rows", {"0000.parquet": [0, 8_195]})
     lines = [n for batch in segments.batches(tmp_path / "rows", ["line"]) for n in batch.column("line").to_pylist()]
     assert lines == [n for n in range(8_200) if n not in (0, 8_195)]
+
+
+def test_a_segment_written_before_rows_had_calls_and_tools_is_read_beside_one_with_both(tmp_path: Path) -> None:
+    older = {name: [value] for name, value in msgspec.to_builtins(row(1)).items() if name != "tools"}
+    call = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{}}]')
+    calling = make_row([Message("user", "Where?"), call], "ab" * 32, 2, tools="[]")
+    (tmp_path / "rows").mkdir()
+    pq.write_table(pa.table(older), tmp_path / "rows" / segments.name(0))
+    rows.write(tmp_path / "rows" / segments.name(1), [calling])
+    assert segments.read(tmp_path / "rows") == [row(1), calling]
+    assert msgspec.convert(segments.table(tmp_path / "rows").to_pylist(), list[Row]) == [row(1), calling]
 
 
 def test_where_every_row_counts_nothing_is_written_beside_them(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import struct
 import warnings
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tunemill.quality.balance import Tally
@@ -251,6 +253,13 @@ def test_a_call_that_ends_a_conversation_counts_as_its_answer(tmp_path):
     assert read_side(tmp_path / "train.parquet", "train", tally).sample == rows
     found = {label.value: label.rows for label in tally.labels()[0].labels}
     assert found == {"Here.": 6, '{"name":"find","arguments":{"n":1}}': 6}
+
+
+def test_answers_are_counted_in_a_file_written_before_rows_had_calls(tmp_path):
+    pq.write_table(pa.Table.from_pylist([msgspec.to_builtins(row(n)) for n in range(6)]), tmp_path / "train.parquet")
+    tally = Tally(None)
+    assert read_side(tmp_path / "train.parquet", "train", tally).sample == [row(n) for n in range(6)]
+    assert {label.value: label.rows for label in tally.labels()[0].labels} == {"Here.": 6}
 
 
 def test_rows_are_found_by_id_and_place_though_another_row_has_the_same_id(tmp_path):

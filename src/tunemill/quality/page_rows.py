@@ -118,7 +118,10 @@ def _last_turns(batch: "pa.RecordBatch") -> "pa.Array":
 
     turns = batch.column("messages")
     ends = turns.offsets[1:].to_numpy() - 1
-    texts, calls = (turns.values.field(name).take(ends) for name in ("content", "call"))
+    texts = turns.values.field("content").take(ends)
+    if turns.type.value_type.get_field_index("call") < 0:  # a segment of a night before rows had calls
+        return texts
+    calls = turns.values.field("call").take(ends)
     if calls.null_count == len(calls):
         return texts
     pairs = zip(texts.to_pylist(), calls.to_pylist(), strict=True)
