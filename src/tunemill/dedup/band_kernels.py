@@ -122,11 +122,11 @@ def bucket_end(packed, start):
 
 
 @njit(cache=True)
-def unite(packed, bitmaps, corpus, threshold, shingle, crowd, crowded, parent, walk):
+def unite(packed, bitmaps, corpus, threshold, shingle, crowd, parent, walk):
     """Join in the forest `parent` what shares a bucket of one band and reaches the threshold.
 
-    `packed` holds the key of each text above its number, sorted. What is connected already is not compared. A bucket
-    that asks for more than `crowd` comparisons a member is left to an exact search: its members are marked.
+    `packed` holds the key of each text above its number, sorted. What is connected already is not compared. In a bucket
+    that asks for more than `crowd` comparisons a member, only neighbours are.
     """
     scratch, table, state = walk
     sizes = corpus[2]
@@ -146,7 +146,6 @@ def unite(packed, bitmaps, corpus, threshold, shingle, crowd, crowded, parent, w
                     join(parent, bucket[k], other, bitmaps, corpus, threshold, shingle, table, state)
             ends = gather(bucket, parent, scratch)
             if (bucket.size - ends).sum() > crowd * bucket.size:
-                crowded[bucket] = True
                 continue
         near = np.empty((bucket.size, WORDS), np.uint64)
         for k in range(bucket.size):

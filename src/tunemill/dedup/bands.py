@@ -43,12 +43,23 @@ class Bands(NamedTuple):
         middle = len(self.keys) // 2
         return self.keys[:middle] if which == 0 else self.keys[middle:]
 
+    def take(self, places: Ints) -> "Bands":
+        """Give those of some texts."""
+        if np.array_equal(places, np.arange(self.sizes.size)):
+            return self
+        return Bands(np.take(self.keys, places, axis=1), self.bitmaps[places], self.sizes[places])
+
+
+def band_shape(threshold: float) -> tuple[int, int]:
+    """Give the bands of one half and the MinHash values in each."""
+    return bands_for(threshold, MISS)
+
 
 def signed(texts: Sequence[str], threshold: float, shingle: int) -> Bands:
     """Sign texts, which are normalised already; one that is shorter than a shingle is one shingle of its own kind."""
     from tunemill.dedup import band_kernels as kernels
 
-    bands, rows = bands_for(threshold, MISS)
+    bands, rows = band_shape(threshold)
     draw = np.random.RandomState(SEED)  # its stream is frozen by numpy's policy
     factors = draw.randint(0, 2**32, 2 * bands * rows, dtype=np.uint32) | np.uint32(1)
     shifts = draw.randint(0, 2**32, 2 * bands * rows, dtype=np.uint32)
@@ -73,16 +84,16 @@ def stretches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 def linked(texts: Sequence[str], bands: Bands, threshold: float, shingle: int) -> Ints:
     """Label each text with the smallest index that pairs of the first half at the threshold connect it to.
 
-    The texts should come in an order that that of the rows does not change. Empty ones stand alone.
+    Empty ones stand alone. Only in a bucket that is too crowded to be compared does the order of the texts matter.
     """
     from tunemill.dedup import band_kernels as kernels
     from tunemill.dedup import index_kernels
 
     corpus = (*encode(texts), bands.sizes)
-    parent, crowded = np.arange(len(texts)), np.zeros(len(texts), np.bool_)
+    parent = np.arange(len(texts))
     walk = (np.zeros(len(texts), np.int64), *kernels.new_table(corpus[1]))
     for keys in bands.half(0):
-        kernels.unite(packed(keys, bands.sizes), bands.bitmaps, corpus, threshold, shingle, CROWD, crowded, parent, walk)
+        kernels.unite(packed(keys, bands.sizes), bands.bitmaps, corpus, threshold, shingle, CROWD, parent, walk)
     index_kernels.flatten(parent)
     return parent
 

@@ -141,7 +141,7 @@ def candidates(many, parts, few, few_parts, index, bits, threshold, more):
     """Give the pairs (few, many) of different parts that may reach the threshold, and how many entries were looked at.
 
     `many` and `few` are what `tokens` gives of each; the few come in ascending order of size, and `index` is theirs.
-    Two texts that share `o` shingles share `more` among the first n - o + more of each, or all `o` if they are fewer.    """
+    Two texts that share `o` shingles share `more` among the first n - o + more of each, or all `o` if they are fewer."""
     found, starts, sizes, bitmaps = many
     heads, texts, reaches = index
     few_sizes, few_bitmaps = few[2], few[3]
@@ -185,4 +185,3 @@ def candidates(many, parts, few, few_parts, index, bits, threshold, more):
                 kept += 1
         right, left, made = noted(right, left, made, b, met[:kept])
     return left[:made], right[:made], looked
-

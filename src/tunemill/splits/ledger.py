@@ -1,24 +1,35 @@
 """Remember on which side every row stands that was ever dealt, in segments that are only ever added to.
 
-    ledger/0000.parquet   what the first night dealt
-    ledger/0001.parquet   what the second night added
+    ledger/0000.parquet        what the first night dealt
+    ledger/0001.parquet        what the second night added
+    prompts/0000-52x3-….npy    what the prompts of the first night are looked up by; see `dedup.bands`
 
-A night's folder holds its own segment and, as second names of the same bytes, those of the nights before: whichever
+A night's folder holds its own segments and, as second names of the same bytes, those of the nights before: whichever
 earlier night is deleted, none of its rows is forgotten.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
+from tunemill.dedup.bands import Bands, band_shape, signed
 from tunemill.dedup.components import Ints
+from tunemill.errors import DataError
 from tunemill.rows import Row
+from tunemill.splits.columns import Columns
 from tunemill.splits.settings import SIDES, SplitSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME = ("row_id", "conversation", "user")
+"""What makes it one row: the same messages of another user are another."""
+SHINGLE = 5
 
 
 class Grouping(msgspec.Struct, frozen=True):
@@ -66,7 +77,7 @@ class Entry(msgspec.Struct, frozen=True):
         return (self.row_id, self.conversation or "", self.user or "")
 
 
-class Columns(NamedTuple):
+class Entries(NamedTuple):
     """Entries, column by column."""
 
     row_id: Sequence[str] = ()
@@ -79,47 +90,139 @@ class Columns(NamedTuple):
     user: Sequence[str | None] = ()
 
 
+def schema() -> "pa.Schema":
+    """Give the parquet schema of a segment."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in Entries._fields])
+
+
+def table_of(entries: Iterable[Entry]) -> "pa.Table":
+    """Lay entries out as a table, in an order that theirs does not change."""
+    import pyarrow as pa
+
+    ordered = sorted(entries, key=lambda entry: entry.name)
+    return pa.Table.from_pylist([msgspec.structs.asdict(entry) for entry in ordered], schema=schema())
+
+
 @dataclass(frozen=True)
 class Ledger:
     """Every row that earlier nights dealt."""
 
-    entries: Columns = field(default_factory=Columns)
     nights: int = 0
     grouping: Grouping | None = None
     """What holds among all entries; None where there is none yet."""
+    parts: tuple["pa.Table", ...] = ()
+    """One for each night; those that were read from files may lack the texts."""
+    files: tuple[Path, ...] = ()
+    """Of the first parts, their files."""
+    prompts: Path | None = None
+    """Folder of what the prompts in `files` are looked up by."""
 
     def __len__(self) -> int:
-        return len(self.entries.row_id)
+        return sum(part.num_rows for part in self.parts)
+
+    @cached_property
+    def table(self) -> "pa.Table":
+        """All entries but their texts."""
+        import pyarrow as pa
+
+        names = [name for name in Entries._fields if name != "text"]
+        kinds = pa.schema([schema().field(name) for name in names])
+        return pa.concat_tables([part.select(names).cast(kinds) for part in self.parts] or [kinds.empty_table()])
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Every entry as objects, for a look at a few: of a million it takes seconds."""
+        return Entries(*(self.texts if name == "text" else self.table[name].to_pylist() for name in Entries._fields))
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The prompt of every entry."""
+        return [text for number in range(len(self.parts)) for text in self._texts(number).to_pylist()]
+
+    def _texts(self, number: int) -> "pa.ChunkedArray":
+        import pyarrow.parquet as pq
+
+        part = self.parts[number]
+        return part["text"] if "text" in part.column_names else pq.read_table(self.files[number], columns=["text"])[0]
+
+    def texts_at(self, places: Ints) -> list[str]:
+        """Give the prompts of a few entries, whose places ascend."""
+        found: list[str] = []
+        for number, first in enumerate(self._begins()):
+            here = places[(places >= first) & (places < first + self.parts[number].num_rows)] - first
+            if here.size:
+                found += self._texts(number).take(here).to_pylist()
+        return found
+
+    def _begins(self) -> list[int]:
+        return np.cumsum([0, *(part.num_rows for part in self.parts)])[:-1].tolist()
+
+    def bands(self, threshold: float) -> Iterator[tuple[int, Bands]]:
+        """Yield what the prompts are looked up by, with the place of the first, night by night."""
+        for number, first in enumerate(self._begins()):
+            kept = self.prompts and number < len(self.files) and read_bands(self.prompts, number, threshold)
+            yield first, kept or signed(self._texts(number).to_pylist(), threshold, SHINGLE)
 
     @cached_property
     def sides(self) -> Ints:
         """Side of every entry, by its place in SIDES."""
-        numbers = {side: number for number, side in enumerate(SIDES)}
-        return np.fromiter((numbers[side] for side in self.entries.side), np.int64, len(self))
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found: Ints = pc.index_in(self.table["side"], pa.array(SIDES)).to_numpy().astype(np.int64)
+        return found
 
     @cached_property
-    def places(self) -> dict[tuple[str, str | None, str | None], int]:
-        """Where the entry of a row stands, by row id, conversation and user."""
-        entries = self.entries
-        names = zip(entries.row_id, entries.conversation, entries.user, strict=True)
-        return {name: place for place, name in enumerate(names)}
+    def _encoded(self) -> "pa.DictionaryArray":
+        return self.table["group"].combine_chunks().dictionary_encode()
 
-    @cached_property
+    @property
     def groups(self) -> Ints:
         """Number of every entry's group."""
-        numbers: dict[str, int] = {}
-        return np.fromiter((numbers.setdefault(g, len(numbers)) for g in self.entries.group), np.int64, len(self))
+        found: Ints = self._encoded.indices.to_numpy().astype(np.int64)
+        return found
+
+    @property
+    def group_names(self) -> "pa.Array":
+        """Name of each group by its number."""
+        return self._encoded.dictionary
+
+    @cached_property
+    def _names(self) -> "pa.Array":
+        return _joined(self.table)
+
+    def places(self, rows: "pa.Table") -> Ints:
+        """Find the entry of each row by its id, conversation and user; -1 where it was never dealt."""
+        import pyarrow.compute as pc
+
+        if not len(self):
+            return np.full(rows.num_rows, -1)
+        found = pc.fill_null(pc.index_in(_joined(rows), self._names), -1)
+        return np.asarray(found.to_numpy(zero_copy_only=False)).astype(np.int64)
 
     def place(self, row: Row) -> int:
-        """Find the entry of a row, -1 where it was never dealt."""
-        return self.places.get((row.row_id, row.conversation, row.user), -1)
+        """Find the entry of one row, -1 where it was never dealt."""
+        return int(self.places(Columns.of([row]).table())[0])
 
-    def with_night(self, entries: Iterable[Entry], grouping: Grouping) -> "Ledger":
+    def with_night(self, entries: "Iterable[Entry] | pa.Table", grouping: Grouping) -> "Ledger":
         """Give the ledger as it is after a night."""
-        added = [msgspec.structs.astuple(entry) for entry in entries]
-        columns = zip(*added, strict=True) if added else [()] * len(Columns._fields)
-        whole = Columns(*([*old, *new] for old, new in zip(self.entries, columns, strict=True)))
-        return Ledger(whole, self.nights + 1, self.grouping.common(grouping) if self.grouping else grouping)
+        import pyarrow as pa
+
+        added = entries if isinstance(entries, pa.Table) else table_of(entries)
+        after = self.grouping.common(grouping) if self.grouping else grouping
+        return Ledger(self.nights + 1, after, (*self.parts, added), self.files, self.prompts)
+
+
+def _joined(table: "pa.Table") -> "pa.Array":
+    """Make one name of what makes a row one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [pc.fill_null(table[name], "") for name in NAME]
+    found = pc.binary_join_element_wise(*columns, "\x1f")
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def segment(night: int) -> str:
@@ -127,22 +230,56 @@ def segment(night: int) -> str:
     return f"{night:04}.parquet"
 
 
-def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a night's entries, in an order that the order of its rows does not change."""
+def write(path: Path, entries: "Iterable[Entry] | pa.Table") -> None:
+    """Write a night's entries."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = [(name, pa.int64() if name == "line" else pa.string()) for name in Columns._fields]
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    table = pa.Table.from_pylist([msgspec.structs.asdict(entry) for entry in ordered], schema=pa.schema(kinds))
+    table = entries if isinstance(entries, pa.Table) else table_of(entries)
     pq.write_table(table, path, compression="zstd")
 
 
-def read(folder: Path, grouping: Grouping) -> Ledger:
-    """Read the segments of every night."""
-    import pyarrow as pa
+def read(folder: Path, grouping: Grouping, prompts: Path | None = None) -> Ledger:
+    """Read the segments of every night, without the texts."""
     import pyarrow.parquet as pq
 
-    paths = sorted(folder.glob("*.parquet"))
-    table = pa.concat_tables(pq.read_table(path, columns=list(Columns._fields)) for path in paths)
-    return Ledger(Columns(*(c.to_numpy().tolist() for c in table.columns)), len(paths), grouping)
+    paths = tuple(sorted(folder.glob("*.parquet")))
+    names = [name for name in Entries._fields if name != "text"]
+    parts = tuple(pq.read_table(path, columns=names) for path in paths)
+    return Ledger(len(paths), grouping, parts, paths, prompts)
+
+
+def write_bands(folder: Path, night: int, bands: Bands, threshold: float) -> None:
+    """Write what a night's prompts are looked up by, entry by entry."""
+    for name, array in zip(Bands._fields, bands, strict=True):
+        np.save(folder / _band_file(night, threshold, name), array)
+
+
+def read_bands(folder: Path, night: int, threshold: float) -> Bands | None:
+    """Open what a night's prompts are looked up by; None where it was made for another threshold, or never."""
+    paths = [folder / _band_file(night, threshold, name) for name in Bands._fields]
+    if not all(path.is_file() for path in paths):
+        return None
+    return Bands(*(np.asarray(np.load(path, mmap_mode="r")) for path in paths))
+
+
+def _band_file(night: int, threshold: float, name: str) -> str:
+    bands, rows = band_shape(threshold)
+    return f"{night:04}-{bands}x{rows}-{name}.npy"
+
+
+def groups_of(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Name the group of each row by the ledger in the folder of a split.
+
+    Raises:
+        DataError: a row was never dealt there.
+    """
+    known = read(folder / "ledger", Grouping(0.5, True, True))
+    places = known.places(Columns.of(rows).table())
+    if (places < 0).any():
+        row = rows[int(np.argmin(places))]
+        raise DataError(
+            f"{folder}/ledger: {int((places < 0).sum()):,} of {len(rows):,} rows were never dealt there, the first "
+            f"{row.source[:12]}:{row.line}\n  Take the rows of this split."
+        )
+    return [str(name) for name in known.table["group"].take(places).to_pylist()]
