@@ -22,6 +22,7 @@ from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
 from tunemill.rows import Row
 from tunemill.splits.columns import Columns
+from tunemill.splits.keys import Keys, keys, matched
 from tunemill.splits.settings import SIDES, SplitSettings
 
 if TYPE_CHECKING:
@@ -190,17 +191,12 @@ class Ledger:
         return self._encoded.dictionary
 
     @cached_property
-    def _names(self) -> "pa.Array":
-        return _joined(self.table)
+    def _keys(self) -> Keys:
+        return keys(self.table, NAME)
 
     def places(self, rows: "pa.Table") -> Ints:
         """Find the entry of each row by its id, conversation and user; -1 where it was never dealt."""
-        import pyarrow.compute as pc
-
-        if not len(self):
-            return np.full(rows.num_rows, -1)
-        found = pc.fill_null(pc.index_in(_joined(rows), self._names), -1)
-        return np.asarray(found.to_numpy(zero_copy_only=False)).astype(np.int64)
+        return matched(keys(rows, NAME), self._keys) if len(self) else np.full(rows.num_rows, -1)
 
     def place(self, row: Row) -> int:
         """Find the entry of one row, -1 where it was never dealt."""
@@ -213,16 +209,6 @@ class Ledger:
         added = entries if isinstance(entries, pa.Table) else table_of(entries)
         after = self.grouping.common(grouping) if self.grouping else grouping
         return Ledger(self.nights + 1, after, (*self.parts, added), self.files, self.prompts)
-
-
-def _joined(table: "pa.Table") -> "pa.Array":
-    """Make one name of what makes a row one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = [pc.fill_null(table[name], "") for name in NAME]
-    found = pc.binary_join_element_wise(*columns, "\x1f")
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def segment(night: int) -> str:
