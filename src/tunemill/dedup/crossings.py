@@ -12,9 +12,9 @@ from tunemill.dedup.overlap import Pairs, crossing, plan, shingled
 
 Method = Literal["every pair", "every pair at the threshold", "MinHash, another seed", "every new row at the threshold"]
 
-CHARACTERS = 4_000_000
+CHARACTERS = 1_500_000
 """Characters up to which every pair is counted, which takes about 90 bytes for each."""
-ADDITIONS = 100_000_000
+ADDITIONS = 50_000_000
 """Additions that counting every pair may take, about a nanosecond each."""
 COMPARISONS = 2_000_000_000
 """Pairs of texts on two sides up to which they are looked up by their rare shingles: about 2 s."""

@@ -65,6 +65,8 @@ class Certificate(msgspec.Struct, frozen=True):
     ledger: Whole
     contaminated: int = 0
     """Rows left out of train since they hold an item of a benchmark; the ledger counts them."""
+    benchmarks: tuple[str, ...] = ()
+    """sha256 of the files whose items were looked for."""
 
     @property
     def leaks(self) -> int:

@@ -54,6 +54,21 @@ class Columns:
         return len(self.row_id)
 
 
+def prompts_of(table: "pa.Table") -> list[str]:
+    """Join every user turn of each row, one a line, as `dedup.text.prompt_text` does of one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: list[str] = []
+    for chunk in table["messages"].chunks:
+        turns = chunk.flatten()
+        asked = pc.equal(turns.field("role"), "user").to_numpy(zero_copy_only=False)
+        begins = np.concatenate([[0], np.cumsum(asked)])[np.asarray(chunk.offsets) - chunk.offsets[0].as_py()]
+        content = turns.field("content").filter(pa.array(asked))
+        found += pc.binary_join(pa.ListArray.from_arrays(pa.array(begins, pa.int32()), content), "\n").to_pylist()
+    return found
+
+
 def ordered(table: "pa.Table") -> Ints:
     """Give the places of rows from old to new: by time, source, line and row id."""
     import pyarrow as pa
