@@ -78,8 +78,11 @@ def split(
         suspect = suspect[sides.stayed(standing["train"], every.rows.take(suspect))[0]]
     spoiled = _contaminated(came, every, suspect, benchmarks, settings)
     mine["train"] = _without(every, mine["train"], spoiled)
+    new: dict[Path, Ints] = {}
     for side, places in mine.items():
-        _write_side(work.folder / side, came, every, places, standing[side], last and last / side)
+        path, fresh = _begun(work.folder / side, every, places, standing[side], last and last / side)
+        new[path] = fresh
+    sides.add(came, every, new)
     counts = {side: segments.count(work.folder / side) for side in SIDES}
     counts |= {"bridges": len(dealt.bridges), "contaminated": len(spoiled)}
     if sum(counts.values()) != every.rows.num_rows:
@@ -147,14 +150,15 @@ def _without(every: sides.Table, places: Ints, spoiled: Sequence[Contamination])
     return places[[name not in out for name in names]]
 
 
-def _write_side(
-    folder: Path, came: Path, every: sides.Table, places: Ints, before: sides.Table | None, last: Path | None
-) -> None:
+def _begun(
+    folder: Path, every: sides.Table, places: Ints, before: sides.Table | None, last: Path | None
+) -> tuple[Path, Ints]:
+    """Begin a side with what stays of last night's; give its next segment, and the rows that belong there."""
     new, gone = sides.stayed(before, every.rows.take(places))
     lost = segments.deleted(last) if last else {}
     for name, positions in before.places(gone).items() if before else ():
         lost[name] = np.union1d(lost.get(name, positions), positions)
-    sides.write(folder, segments.picked(came, every.places(places[new])), last, lost)
+    return sides.begin(folder, last, lost), places[new]
 
 
 def warn_if_small(made: Splits, task_type: TaskType) -> Splits:

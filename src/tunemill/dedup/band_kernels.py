@@ -177,12 +177,16 @@ def apart(packed, parts, bitmaps, sizes, threshold):
         size = end - start
         if size == 1:
             continue
-        members, own = np.empty(size, np.int64), np.empty(size, np.int64)
+        one = parts[packed[start] & uint64(LOW)]
+        several = False
+        for k in range(start + 1, end):
+            several |= parts[packed[k] & uint64(LOW)] != one
+        if not several:
+            continue
+        members, own = np.empty(size, np.int64), np.empty(size, np.int8)
         for k in range(size):
             members[k] = np.int64(packed[start + k] & uint64(LOW))
             own[k] = parts[members[k]]
-        if (own == own[0]).all():
-            continue
         order = np.argsort(own, kind="mergesort")
         members, own = members[order], own[order]
         near, met = np.empty((size, WORDS), np.uint64), np.empty(size, np.int64)
@@ -217,15 +221,19 @@ def meet(few, few_bitmaps, few_sizes, many, many_bitmaps, many_sizes, bits, thre
 
     `few` is packed and sorted as for `unite`; `many` are keys in the order of their texts, walked past once.
     """
-    heads = np.zeros((1 << bits) + 1, np.int32)
+    heads, taken = np.zeros((1 << bits) + 1, np.int32), np.zeros((1 << bits) // 8, np.uint8)
     for k in range(few.size):
-        heads[(few[k] >> uint64(64 - bits)) + uint64(1)] += 1
+        slot = few[k] >> uint64(64 - bits)
+        heads[slot + uint64(1)] += 1
+        taken[slot >> uint64(3)] |= np.uint8(1 << (slot & uint64(7)))
     for s in range(1 << bits):
         heads[s + 1] += heads[s]
     left, right = np.empty(64, np.int64), np.empty(64, np.int64)
     met, made = np.empty(few.size, np.int64), 0
     for b in range(many.size):
         slot = many[b] >> uint32(32 - bits)
+        if not taken[slot >> uint32(3)] >> np.uint8(slot & uint32(7)) & np.uint8(1):
+            continue
         hits = 0
         for q in range(heads[slot], heads[slot + uint32(1)]):
             if few[q] >> uint64(32) == uint64(many[b]):

@@ -102,8 +102,9 @@ def across(texts: Sequence[str], bands: Bands, parts: Ints, threshold: float, sh
     """Give the pairs from different parts that reach the threshold, looked for by the second half."""
     from tunemill.dedup import band_kernels as kernels
 
+    sides = parts.astype(np.int8)
     found = [
-        kernels.apart(packed(keys, bands.sizes), parts, bands.bitmaps, bands.sizes, threshold) for keys in bands.half(1)
+        kernels.apart(packed(keys, bands.sizes), sides, bands.bitmaps, bands.sizes, threshold) for keys in bands.half(1)
     ]
     left, right = (np.concatenate(column) for column in zip(*found, strict=True))
     return compared(texts, left, right, threshold, shingle)

@@ -17,12 +17,13 @@ from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
 from tunemill.rows import Row
 from tunemill.splits.certificate import Certificate, Stand, certificate
-from tunemill.splits.columns import Columns, ordered, ranked
+from tunemill.splits.columns import Columns, ordered
 from tunemill.splits.dealing import TOLERANCE, gathered, moment
 from tunemill.splits.grouping import Newcomers, texts_of
 from tunemill.splits.joining import Bridge
-from tunemill.splits.ledger import Entry, Grouping, Ledger, schema
-from tunemill.splits.rounds import Found, certified, numbered
+from tunemill.splits.keys import keys
+from tunemill.splits.ledger import NAME, Entry, Grouping, Ledger, schema
+from tunemill.splits.rounds import Found, certified
 from tunemill.splits.settings import SIDES, ByTime, SplitSettings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Dealt:
 def split(rows: Sequence[Row], settings: SplitSettings, ledger: Ledger | None = None) -> Dealt:
     """Group, join, deal and certify rows; see `split_table`."""
     return split_table(
-        Columns.of(rows).table(), lambda places: texts_of([rows[int(i)] for i in places]), settings, ledger or Ledger()
+        Columns.of(rows).table, lambda places: texts_of([rows[int(i)] for i in places]), settings, ledger or Ledger()
     )
 
 
@@ -95,31 +96,27 @@ def split_table(
     known = ledger.places(rows)
     looked = _fresh(known, settings, ledger)
     looked = looked[ordered(rows.take(looked))]
-    new = Newcomers(Columns.of_table(rows.take(looked)), texts(looked), settings)
+    new = Newcomers(Columns(rows.take(looked)), texts(looked), settings)
     times = rows["time"].to_pylist() if settings.by_time else []
     newest = max(filter(None, map(moment, set(times))), default=None)
     found = certified(new, new.groups(), ledger, newest)
-    sides = numbered(found.sides)
     added, of = _added(new, found, known[looked])
     after = ledger.with_night(added, Grouping.of(settings))
     at = known.copy()
     at[looked] = np.where((known[looked] < 0) & (of >= 0), of + len(ledger), known[looked])
     places = np.append(ledger.sides, len(SIDES))[known]
-    places[looked] = sides
-    stand = Stand(places, np.append(after.groups, -1)[at], times, new.rows, sides)
+    places[looked] = found.sides
+    stand = Stand(places, np.append(after.groups, -1)[at], times, new.rows, found.sides)
     counted = certificate(stand, settings, found.crossed, after, newest)
     check(counted, ledger)
     first = np.full(added.num_rows, -1)
     first[of[of >= 0]] = new.distinct[1][of >= 0]
-    return Dealt(places, _bridges(new, found, sides), added, new.bands.take(first), counted)
+    return Dealt(places, _bridges(new, found), added, new.bands.take(first), counted)
 
 
-def _bridges(new: Newcomers, found: Found, sides: Ints) -> list[Bridge]:
-    rows = new.rows
-    return [
-        Bridge(rows.row_id[i], rows.source[i], rows.line[i], found.joined.bridges[i])
-        for i in np.flatnonzero(sides == len(SIDES)).tolist()
-    ]
+def _bridges(new: Newcomers, found: Found) -> list[Bridge]:
+    out = np.flatnonzero(found.sides == len(SIDES)).tolist()
+    return [Bridge(*new.rows.origin(i), found.joined.bridges[i]) for i in out]
 
 
 def check(counted: Certificate, before: Ledger) -> None:
@@ -158,7 +155,7 @@ def fresh(rows: Sequence[Row], settings: SplitSettings, ledger: Ledger) -> list[
     Where more is kept together now than when the ledger was dealt, that is every row: two on two sides may belong
     together.
     """
-    return _fresh(ledger.places(Columns.of(rows).table()), settings, ledger).tolist()
+    return _fresh(ledger.places(Columns.of(rows).table), settings, ledger).tolist()
 
 
 def _fresh(known: Ints, settings: SplitSettings, ledger: Ledger) -> Ints:
@@ -173,43 +170,38 @@ def _added(new: Newcomers, found: Found, known: Ints) -> tuple["pa.Table", Ints]
     """
     import pyarrow as pa
 
-    rows = new.rows
-    dealt = (known < 0) & (numbered(found.sides) < len(SIDES))
-    order = _by_name(rows, np.flatnonzero(dealt))
-    names = [(rows.row_id[i], rows.conversation[i] or "", rows.user[i] or "") for i in order]
-    own = [k for k, name in enumerate(names) if not k or name != names[k - 1]]
-    of = np.full(len(rows), -1)
-    of[order] = np.repeat(np.arange(len(own)), np.diff([*own, len(order)]))
-    chosen = [order[k] for k in own]
-    groups, some = _names(new, found), rows.take(chosen)
-    columns = {name: getattr(some, name) for name in ("row_id", "source", "line", "conversation", "user")}
-    columns |= {name: [given[i] for i in chosen] for name, given in (("side", found.sides), ("text", new.texts))}
-    columns["group"] = [groups[i] for i in chosen]
+    dealt = (known < 0) & (found.sides < len(SIDES))
+    order = _in_order(new.rows, new.rows.by_id[dealt[new.rows.by_id]])
+    names = keys(new.rows.table.take(order), NAME)
+    begins = np.append(True, (names[1:] != names[:-1]).any(axis=1))[: order.size]
+    of = np.full(len(new.rows), -1)
+    of[order] = np.cumsum(begins) - 1
+    chosen = order[begins]
+    slim = new.rows.table.take(chosen)
+    columns = {name: slim[name] for name in schema().names if name in slim.column_names}
+    columns["group"] = pa.array(_names(new, found), pa.string()).take(chosen)
+    columns["side"] = pa.array(SIDES).take(found.sides[chosen])
+    columns["text"] = pa.array(new.distinct[0], pa.string()).take(new.distinct[1][chosen])
     return pa.table([columns[name] for name in schema().names], schema=schema()), of
 
 
-def _by_name(rows: Columns, some: Ints) -> list[int]:
-    """Sort some rows by what makes each one row; of equal ones the oldest stands first."""
-    if not some.size:
-        return []
-    row_ids = [rows.row_id[i] for i in some.tolist()]
-    order = ranked(row_ids).tolist()
-    found = some[order].tolist()
-    begins = [k for k, at in enumerate(order) if not k or row_ids[at] != row_ids[order[k - 1]]]
-    if len(begins) < len(found):
-        for start, end in zip(begins, [*begins[1:], len(found)], strict=True):
-            if end - start > 1:
-                found[start:end] = sorted(
-                    found[start:end], key=lambda i: (rows.conversation[i] or "", rows.user[i] or "", i)
-                )
+def _in_order(rows: Columns, order: Ints) -> Ints:
+    """Sort rows of one id, which stand together, by conversation and user; of equal ones the oldest stands first."""
+    ids = keys(rows.table.take(order), ("row_id",))
+    begins = np.flatnonzero(np.append(True, (ids[1:] != ids[:-1]).any(axis=1))[: order.size])
+    ends = np.append(begins[1:], order.size)
+    found = order.copy()
+    for start, end in zip(*(each[ends - begins > 1].tolist() for each in (begins, ends)), strict=True):
+        some = rows.take(order[start:end])
+        names = list(zip(some.names("conversation"), some.names("user"), order[start:end].tolist(), strict=True))
+        found[start:end] = [i for _, _, i in sorted((one or "", other or "", i) for one, other, i in names)]
     return found
 
 
 def _names(new: Newcomers, found: Found) -> list[str]:
     """Name the group of each new row: as the ledger does where it joins one, else by its smallest row id."""
     groups = gathered(new.rows, found.joined.labels)
-    names = [
-        found.joined.names.get(label) or name for label, name in zip(groups.labels.tolist(), groups.names, strict=True)
-    ]
+    joined = found.joined.names
+    names = [joined.get(label, name) for label, name in zip(groups.labels.tolist(), groups.names, strict=True)]
     names.append("")  # of those that are left out, whose group is -1
     return [names[group] for group in groups.of.tolist()]

@@ -104,7 +104,7 @@ def certificate(
     sides, groups = stand.sides[stands], stand.groups[stands]
     return Certificate(
         rows=_by_side(sides),
-        groups={side: int(np.unique(groups[sides == number]).size) for number, side in enumerate(SIDES)},
+        groups={side: _different(groups[sides == number]) for number, side in enumerate(SIDES)},
         largest_group=int(np.bincount(groups).max(initial=0)),
         threshold=settings.group_threshold,
         cross_split_near_duplicates=len(crossed.pairs.left),
@@ -123,12 +123,15 @@ def _by_side(sides: Ints) -> dict[str, int]:
     return dict(zip(SIDES, np.bincount(sides, minlength=len(SIDES)).tolist(), strict=True))
 
 
+def _different(numbers: Ints) -> int:
+    return int((np.bincount(numbers) > 0).sum())
+
+
 def _shared(stand: Stand, ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
     """Count the names of dealt rows that stand on more than one side, tonight or in the ledger."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    own = pa.array(getattr(stand.dealt, name), pa.string())
+    own = stand.dealt.table[name].combine_chunks()
     mine = np.flatnonzero((stand.dealt_sides < len(SIDES)) & own.is_valid().to_numpy(zero_copy_only=False))
     names = own.take(mine).dictionary_encode()
     known = pc.index_in(ledger.table[name], names.dictionary, skip_nulls=True)
@@ -150,8 +153,7 @@ def _aged(stand: Stand, by_time: ByTime, newest: datetime) -> Aged:
 def _whole(ledger: Ledger, settings: SplitSettings) -> Whole:
     assert ledger.grouping is not None, "a ledger that holds tonight has a grouping"
     count, rows, groups = len(ledger), _by_side(ledger.sides), ledger.groups
-    sides = np.full(len(ledger.group_names), len(SIDES))
-    sides[groups] = ledger.sides
+    sides = ledger.sides[np.unique(groups)]
     asked = {side: float(getattr(settings, side)) for side in SIDES}
     return Whole(
         nights=ledger.nights,

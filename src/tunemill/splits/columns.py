@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,39 +20,40 @@ SLIM = ("row_id", "source", "line", "conversation", "user", "time")
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of rows beside their messages."""
+    """What is known of rows beside their messages: a table with the columns of `SLIM`."""
 
-    row_id: Sequence[str]
-    source: Sequence[str]
-    line: Sequence[int]
-    conversation: Sequence[str | None]
-    user: Sequence[str | None]
-    time: Sequence[str | None]
+    table: "pa.Table"
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Columns":
         """Take the columns of rows."""
-        found = [(r.row_id, r.source, r.line, r.conversation, r.user, r.time) for r in rows]
-        return cls(*(list(column) for column in zip(*found, strict=True))) if found else cls(*([] for _ in SLIM))
-
-    @classmethod
-    def of_table(cls, table: "pa.Table") -> "Columns":
-        """Take the columns of a table of rows."""
-        return cls(*(table[name].to_pylist() for name in SLIM))
-
-    def table(self) -> "pa.Table":
-        """Give them as a table."""
         import pyarrow as pa
 
         kinds = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in SLIM])
-        return pa.table([getattr(self, name) for name in SLIM], schema=kinds)
+        found = [(r.row_id, r.source, r.line, r.conversation, r.user, r.time) for r in rows]
+        columns = zip(*found, strict=True) if found else ([] for _ in SLIM)
+        return cls(pa.table([list(column) for column in columns], schema=kinds))
 
-    def take(self, places: Sequence[int]) -> "Columns":
+    def take(self, places: "Sequence[int] | Ints") -> "Columns":
         """Give the rows in these places."""
-        return Columns(*([getattr(self, name)[i] for i in places] for name in SLIM))
+        return Columns(self.table.take(np.asarray(places, np.int64)))
 
     def __len__(self) -> int:
-        return len(self.row_id)
+        return int(self.table.num_rows)
+
+    def names(self, column: str) -> list[str | None]:
+        """Give a column as objects."""
+        return list(self.table[column].to_pylist())
+
+    def origin(self, row: int) -> tuple[str, str, int]:
+        """Give the row id, the source and the line of one row."""
+        row_id, source, line = (self.table[name][row].as_py() for name in ("row_id", "source", "line"))
+        return row_id, source, line
+
+    @cached_property
+    def by_id(self) -> Ints:
+        """The places of the rows in ascending order of their ids; equal ones stay in theirs."""
+        return ranked(self.table["row_id"].to_pylist())
 
 
 def prompts_of(table: "pa.Table") -> list[str]:
@@ -118,9 +120,3 @@ def _words(names: Sequence[str]) -> npt.NDArray[np.uint64]:
     width = -(-max(column.dtype.itemsize, 1) // 8) * 8
     words = np.ascontiguousarray(column.astype(f"S{width}")).view(">u8").reshape(column.size, width // 8)
     return words.astype(np.uint64)
-
-
-def numbered(names: Sequence[str | None]) -> Ints:
-    """Give each name the place where it first stands; what has no name stands for itself."""
-    first: dict[str, int] = {}
-    return np.array([i if name is None else first.setdefault(name, i) for i, name in enumerate(names)], np.int64)

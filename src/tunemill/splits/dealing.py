@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
-from tunemill.splits.columns import Columns, ranked
+from tunemill.splits.columns import Columns
 from tunemill.splits.settings import SIDES, SplitSettings
 
 CROWDING = 0.1
@@ -45,11 +45,10 @@ def gathered(rows: Columns, labels: Ints) -> Groups:
     place[found] = np.arange(found.size)
     of = np.full(labels.size, -1)
     of[inside] = place[labels[inside]]
-    order = ranked(rows.row_id) if len(rows) else np.empty(0, np.int64)
-    mine = of[order]
+    order = rows.by_id[of[rows.by_id] >= 0]
     least = np.empty(found.size, np.int64)
-    least[mine[mine >= 0][::-1]] = order[mine >= 0][::-1]  # of several the last one stands, which has the smallest id
-    return Groups(found, counts[found], [rows.row_id[i] for i in least.tolist()], of)
+    least[of[order][::-1]] = order[::-1]  # of several the last one stands, which has the smallest id
+    return Groups(found, counts[found], rows.table["row_id"].take(least).to_pylist(), of)
 
 
 def deal(
@@ -59,15 +58,15 @@ def deal(
     joined: Mapping[int, int] | None = None,
     held: Mapping[str, int] | None = None,
     newest: datetime | None = None,
-) -> list[str]:
-    """Give each row its side, the largest groups first, so that single rows fill the shares exactly.
+) -> Ints:
+    """Give each row its side by its place in SIDES: the largest groups first, so that single rows fill the shares.
 
     A group is known by its smallest row id and dealt in salted order among those of its size, so neither the files'
     order nor their names matter. Every side gets groups of every size that it has room for: a test set of single rows
     alone would leave out whatever is asked often.
 
     Args:
-        labels: group of each row; the side of a row without one (-1) is "".
+        labels: group of each row; the side of a row without one (-1) is len(SIDES).
         joined: label → side, of the groups that stand on one already.
         held: rows that each side holds from earlier nights; the shares are those of all rows.
         newest: time of the newest row, from which `by_time.days` count back.
@@ -95,8 +94,8 @@ def deal(
     _deal_rest(groups, where, asked, placed, settings)
     if not held:
         _check_shares(placed, asked, groups, settings)
-    names = (*SIDES, "")
-    return [names[side] for side in np.append(where, -1)[groups.of].tolist()]
+    sides: Ints = np.append(where, len(SIDES))[groups.of]
+    return sides
 
 
 def _deal_rest(groups: Groups, where: Ints, asked: Floats, placed: Ints, settings: SplitSettings) -> None:
@@ -130,7 +129,7 @@ def _hold_out_newest(
         )
     first, days = not placed.any(), settings.by_time.days
     times: dict[int, datetime] = {}
-    for group, text in zip(groups.of.tolist(), rows.time, strict=True):
+    for group, text in zip(groups.of.tolist(), rows.names("time"), strict=True):
         time = moment(text)
         if group >= 0 and time and where[group] < 0:
             times[group] = max(time, times.get(group, time))

@@ -14,7 +14,8 @@ from tunemill.dedup.meetings import meetings
 from tunemill.dedup.overlap import Pairs
 from tunemill.dedup.text import normalise_all, prompt_text
 from tunemill.rows import Row
-from tunemill.splits.columns import Columns, numbered
+from tunemill.splits.columns import Columns
+from tunemill.splits.keys import numbered
 from tunemill.splits.ledger import SHINGLE, Ledger
 from tunemill.splits.settings import SplitSettings
 
@@ -49,10 +50,13 @@ class Newcomers:
 
     @cached_property
     def distinct(self) -> tuple[list[str], Ints]:
-        """The different prompts, and which of them each row has."""
-        numbers: dict[str, int] = {}
-        of = np.array([numbers.setdefault(text, len(numbers)) for text in self.texts], np.int64)
-        return list(numbers), of
+        """The different prompts in ascending order, and which of them each row has.
+
+        In that order what is alike lies side by side in memory too, and nothing depends on the order of the rows.
+        """
+        texts = sorted(set(self.texts))
+        numbers = dict(zip(texts, range(len(texts)), strict=True))
+        return texts, np.fromiter(map(numbers.__getitem__, self.texts), np.int64, len(self.texts))
 
     @cached_property
     def bands(self) -> Bands:
@@ -72,7 +76,7 @@ class Newcomers:
         np.minimum.at(first, of, np.arange(len(self.rows)))
         same = first[linked(texts, self.bands, self.settings.group_threshold, SHINGLE)][of]
         labels = [np.where(np.array([len(text) for text in texts], np.int64)[of] > 0, same, np.arange(len(self.rows)))]
-        labels += [numbered(names) for _, names in self.names(self.rows)]
+        labels += [numbered(self.rows.table[name]) for _, name in self.ties]
         here = np.tile(np.arange(len(self.rows)), len(labels))
         return components(len(self.rows), here, np.concatenate(labels))
 
@@ -86,20 +90,18 @@ class Newcomers:
         within = components(len(some), np.concatenate([here, left]), np.concatenate([labels, right]))
         return np.array(some, np.int64)[within]
 
-    def names(self, of: Columns) -> list[tuple[By, Sequence[str | None]]]:
-        """Give what ties rows together beside their prompt."""
-        named: list[tuple[By, Sequence[str | None]]] = [("row", of.row_id)]
-        if self.settings.by_conversation:
-            named.append(("conversation", of.conversation))
-        if self.settings.by_user:
-            named.append(("user", of.user))
-        return named
+    @property
+    def ties(self) -> list[tuple[By, str]]:
+        """What ties rows together beside their prompt, and the column that it stands in."""
+        tied: list[tuple[By, str]] = [("row", "row_id")]
+        tied += [("conversation", "conversation")] if self.settings.by_conversation else []
+        return tied + ([("user", "user")] if self.settings.by_user else [])
 
     def touches(self, ledger: Ledger) -> tuple[list[Touch], Method]:
         """Find what the rows have in common with the ledger: of each name an entry a side, of each group a prompt."""
         if not len(ledger):
             return [], "every new row at the threshold"
-        found = [Touch(i, e, by) for by, mine in self.names(self.rows) for i, e in _named(by, mine, ledger)]
+        found = [Touch(i, e, by) for by, name in self.ties for i, e in _named(name, self.rows.names(name), ledger)]
         texts, of = self.distinct
         pairs, method = alike(texts, self.bands, ledger, self.settings.group_threshold)
         entries: list[list[int]] = [[] for _ in texts]
@@ -109,8 +111,8 @@ class Newcomers:
 
     def beside(self, some: Sequence[int], claimed: Sequence[int]) -> Iterator[tuple[int, int, By]]:
         """Find for each of some rows one of the claimed that it belongs to, if there is any."""
-        mine, theirs = self.names(self.rows.take(some)), self.names(self.rows.take(claimed))
-        for (by, one), (_, other) in zip(mine, theirs, strict=True):
+        for by, column in self.ties:
+            one, other = (self.rows.take(part).names(column) for part in (some, claimed))
             first: dict[str | None, int] = {}
             for i, name in zip(claimed, other, strict=True):
                 first.setdefault(name, i)
@@ -125,17 +127,17 @@ class Newcomers:
                     yield i, j, "prompt"
 
 
-def _named(by: By, names: Sequence[str | None], ledger: Ledger) -> Iterator[tuple[int, int]]:
+def _named(name: str, names: Sequence[str | None], ledger: Ledger) -> Iterator[tuple[int, int]]:
     """Pair each row with the first entry of its name on each side."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    own: dict[str, dict[int, int]] = {name: {} for name in names if name}
-    column = ledger.table["row_id" if by == "row" else by]
+    own: dict[str, dict[int, int]] = {given: {} for given in names if given}
+    column = ledger.table[name]
     hits = np.flatnonzero(pc.is_in(column, pa.array(list(own), pa.string())).to_numpy())
-    for entry, name in zip(hits.tolist(), column.take(hits).to_pylist(), strict=True):
-        own[name].setdefault(int(ledger.sides[entry]), entry)
-    return ((i, entry) for i, name in enumerate(names) if name for _, entry in sorted(own[name].items()))
+    for entry, found in zip(hits.tolist(), column.take(hits).to_pylist(), strict=True):
+        own[found].setdefault(int(ledger.sides[entry]), entry)
+    return ((i, entry) for i, given in enumerate(names) if given for _, entry in sorted(own[given].items()))
 
 
 def alike(texts: Sequence[str], bands: Bands, ledger: Ledger, threshold: float) -> tuple[Pairs, Method]:

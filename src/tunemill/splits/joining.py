@@ -95,8 +95,7 @@ def _torn(
         taken = set(claimed)
         others = [i for i in left if i not in taken and reach[i]]
         for i, j, by in new.beside(others, claimed) if others and claimed else ():
-            rows = new.rows
-            there = Neighbour(rows.row_id[j], rows.source[j], rows.line[j], SIDES[side], by)
+            there = Neighbour(*new.rows.origin(j), SIDES[side], by)
             bridges.setdefault(i, _two([*known[i].values(), there]))
         left = [i for i in left if i not in taken and i not in bridges]
     labels[left] = new.group(left)

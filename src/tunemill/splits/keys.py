@@ -16,42 +16,53 @@ Keys = npt.NDArray[np.uint64]
 
 def keys(table: "pa.Table", names: Sequence[str]) -> Keys:
     """Hash what stands in some columns of each row, (rows, 2); nothing and an empty text are the same."""
+    from tunemill.splits import key_kernels as kernels
+
     found = np.zeros((table.num_rows, 2), np.uint64)
-    found[:, 1] = 1
     for name in names:
-        _add(found, table[name])
+        first = 0
+        for chunk in table[name].chunks:
+            kernels.added(found[first : first + len(chunk)], *_lanes(chunk))
+            first += len(chunk)
     return found
 
 
-def _add(found: Keys, column: "pa.ChunkedArray") -> None:
-    """Hash a column of text into the keys, or one of whole numbers."""
+def _lanes(chunk: "pa.Array") -> tuple[Keys, Ints]:
+    """Hash the values of a column, texts or whole numbers; also give the value of each row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from tunemill.splits import key_kernels as kernels
 
-    first = 0
-    for chunk in column.chunks:
-        here = found[first : first + len(chunk)]
-        first += len(chunk)
-        if pa.types.is_integer(chunk.type):
-            data = chunk.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint8)
-            kernels.added(data, np.arange(len(chunk) + 1) * 8, here)
-            continue
-        chunk = pc.fill_null(chunk.cast(pa.string()), "")
-        _, offsets, data = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        kernels.added(np.frombuffer(data or b"", np.uint8), ends, here)
+    every = np.arange(len(chunk))
+    if pa.types.is_dictionary(chunk.type):
+        return _lanes(chunk.dictionary)[0], chunk.indices.to_numpy().astype(np.int64)
+    if pa.types.is_integer(chunk.type):
+        numbers = chunk.to_numpy(zero_copy_only=False).astype(np.int64)
+        return kernels.valued(numbers.view(np.uint8), np.arange(len(chunk) + 1) * 8), every
+    if chunk.null_count == len(chunk):
+        return kernels.valued(np.empty(0, np.uint8), np.zeros(2, np.int64)), np.zeros(len(chunk), np.int64)
+    chunk = pc.fill_null(chunk, "")
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+    return kernels.valued(np.frombuffer(data, np.uint8), ends), every
 
 
 def matched(mine: Keys, theirs: Keys) -> Ints:
     """Find for each key the first place where it stands among the others, -1 where it does not."""
-    if not len(theirs) or not len(mine):
-        return np.full(len(mine), -1)
-    order = np.argsort(theirs[:, 0], kind="stable")
-    asked = np.argsort(mine[:, 0], kind="stable")
-    at = np.searchsorted(theirs[order, 0], mine[asked, 0])
-    place = order[np.minimum(at, order.size - 1)]
-    found = np.empty(len(mine), np.int64)
-    found[asked] = np.where((theirs[place] == mine[asked]).all(axis=1), place, -1)
+    from tunemill.splits import key_kernels as kernels
+
+    found: Ints = kernels.matched(mine, theirs)
     return found
+
+
+def numbered(column: "pa.ChunkedArray") -> Ints:
+    """Give each row the first one that has the same name; what has none, or an empty one, stands for itself."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.null_count == len(column):
+        return np.arange(len(column))
+    own = keys(pa.table({"name": column}), ("name",))
+    nothing = pc.fill_null(pc.equal(column, ""), True).to_numpy()
+    return np.where(nothing, np.arange(len(column)), matched(own, own))

@@ -22,7 +22,7 @@ from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
 from tunemill.rows import Row
 from tunemill.splits.columns import Columns
-from tunemill.splits.keys import Keys, keys, matched
+from tunemill.splits.keys import Keys, keys, matched, numbered
 from tunemill.splits.settings import SIDES, SplitSettings
 
 if TYPE_CHECKING:
@@ -176,19 +176,9 @@ class Ledger:
         return found
 
     @cached_property
-    def _encoded(self) -> "pa.DictionaryArray":
-        return self.table["group"].combine_chunks().dictionary_encode()
-
-    @property
     def groups(self) -> Ints:
-        """Number of every entry's group."""
-        found: Ints = self._encoded.indices.to_numpy().astype(np.int64)
-        return found
-
-    @property
-    def group_names(self) -> "pa.Array":
-        """Name of each group by its number."""
-        return self._encoded.dictionary
+        """Group of every entry: the first entry that belongs to it."""
+        return numbered(self.table["group"])
 
     @cached_property
     def _keys(self) -> Keys:
@@ -200,7 +190,7 @@ class Ledger:
 
     def place(self, row: Row) -> int:
         """Find the entry of one row, -1 where it was never dealt."""
-        return int(self.places(Columns.of([row]).table())[0])
+        return int(self.places(Columns.of([row]).table)[0])
 
     def with_night(self, entries: "Iterable[Entry] | pa.Table", grouping: Grouping) -> "Ledger":
         """Give the ledger as it is after a night."""
@@ -261,7 +251,7 @@ def groups_of(folder: Path, rows: Sequence[Row]) -> list[str]:
         DataError: a row was never dealt there.
     """
     known = read(folder / "ledger", Grouping(0.5, True, True))
-    places = known.places(Columns.of(rows).table())
+    places = known.places(Columns.of(rows).table)
     if (places < 0).any():
         row = rows[int(np.argmin(places))]
         raise DataError(

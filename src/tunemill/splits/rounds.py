@@ -29,7 +29,8 @@ LEFT_OUT = len(SIDES)
 class Found:
     """Sides of the new rows, and what the search for leaks came to."""
 
-    sides: list[str]
+    sides: Ints
+    """Side of each row by its place in SIDES; len(SIDES) where it is left out."""
     joined: Joined
     crossed: Crossings
     """Pairs on two sides: a new row, and an entry of the ledger or, from its length on, a new row."""
@@ -66,7 +67,7 @@ def certified(new: Newcomers, labels: Ints, ledger: Ledger, newest: datetime | N
 
 def searched(
     new: Newcomers,
-    sides: Sequence[str],
+    here: Ints,
     ledger: Ledger,
     touches: Sequence[Touch] = (),
     method: Method = "every new row at the threshold",
@@ -76,10 +77,9 @@ def searched(
     `touches` name of each group in the ledger a prompt that a new row is like, if there is any, as `method` finds them;
     a group stands on one side, so what they do not tell cannot be.
     """
-    among = _among(new, numbered(sides))
+    among = _among(new, here)
     if not len(ledger):
         return among
-    here = numbered(sides)
     alike = [(touch.row, touch.entry) for touch in touches if touch.by == "prompt" and here[touch.row] != LEFT_OUT]
     old = [(i, j) for i, j in alike if here[i] != ledger.sides[j]]
     across = np.array(old, np.int64).reshape(-1, 2)
@@ -107,14 +107,8 @@ def _among(new: Newcomers, here: Ints) -> Crossings:
     return found._replace(pairs=Pairs(np.minimum(one, other), np.maximum(one, other), found.pairs.similarity))
 
 
-def numbered(sides: Sequence[str]) -> Ints:
-    """Give each side its number."""
-    numbers = {side: number for number, side in enumerate((*SIDES, ""))}
-    return np.array([numbers[side] for side in sides], np.int64)
-
-
 def _place(place: int, new: Newcomers, ledger: Ledger) -> str:
     if place < len(ledger):
         return f"{ledger.table['source'][place].as_py()[:12]}:{ledger.table['line'][place]}"
-    at = place - len(ledger)
-    return f"{new.rows.source[at][:12]}:{new.rows.line[at]}"
+    _, source, line = new.rows.origin(place - len(ledger))
+    return f"{source[:12]}:{line}"

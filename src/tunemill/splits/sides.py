@@ -1,6 +1,7 @@
 """Keep each side as segments: last night's files, what tonight added, and which of the older rows no longer count."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,27 +66,43 @@ def stayed(before: Table | None, rows: "pa.Table") -> tuple[Ints, Ints]:
     return np.flatnonzero(found < 0), np.flatnonzero(gone)
 
 
-def write(folder: Path, new: Iterable["pa.Table"], last: Path | None, gone: Mapping[str, Positions]) -> None:
-    """Write a side: second names of last night's segments, one of the new rows, and the positions that are gone.
+def begin(folder: Path, last: Path | None, gone: Mapping[str, Positions]) -> Path:
+    """Make a side's folder with what stays of last night's; give the path of the segment that comes next.
 
-    `gone` counts those too that last night's side had lost. A segment of which nothing is left gets no second name.
+    Last night's segments get second names, but for those of which nothing is left. `gone` counts the positions too that
+    last night's side had lost.
     """
     import pyarrow.parquet as pq
-
-    from tunemill import rows
 
     folder.mkdir()
     old = segments.files(last) if last else []
     kept = [path for path in old if len(gone.get(path.name, ())) < pq.read_metadata(path).num_rows]
     link(kept, folder)
-    number = max((int(path.stem) for path in kept), default=-1) + 1
-    writer = None
-    for table in new:
-        if writer is None:
-            writer = pq.ParquetWriter(folder / segments.name(number), rows.schema(), compression="zstd")
-        writer.write_table(table.cast(rows.schema()))
-    if writer is not None:
-        writer.close()
-    elif not kept:
-        pq.write_table(rows.schema().empty_table(), folder / segments.name(0), compression="zstd")
     segments.write_deleted(folder, {path.name: gone[path.name] for path in kept if path.name in gone})
+    return folder / segments.name(max((int(path.stem) for path in kept), default=-1) + 1)
+
+
+def add(path: Path, every: Table, new: Mapping[Path, Ints]) -> None:
+    """Copy rows of the table of segments at `path` to the files in `new`; each group of rows there is read once.
+
+    Where a file gets none, none is written, unless its folder has no other.
+    """
+    import pyarrow.parquet as pq
+
+    from tunemill import rows
+
+    places = np.concatenate(list(new.values()))
+    files = np.repeat(np.arange(len(new)), [some.size for some in new.values()])
+    order = np.lexsort((every.position[places], every.segment[places]))
+    files, begin = files[order], 0
+    with ExitStack() as stack:
+        writers = {
+            number: stack.enter_context(pq.ParquetWriter(file, rows.schema(), compression="zstd"))
+            for number, (file, some) in enumerate(new.items())
+            if some.size or not any(file.parent.iterdir())
+        }
+        for table in segments.picked(path, every.places(places)):
+            here = files[begin : begin + table.num_rows]
+            begin += table.num_rows
+            for number in np.unique(here).tolist():
+                writers[number].write_table(table.filter(here == number).cast(rows.schema()))
