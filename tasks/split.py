@@ -94,8 +94,7 @@ def split(
     certificate = msgspec.structs.replace(dealt.certificate, contaminated=len(spoiled), benchmarks=digests)
     facts = orjson.dumps(msgspec.to_builtins(certificate), option=orjson.OPT_INDENT_2)
     (work.folder / "certificate.json").write_bytes(facts)
-    ledger.write(work.folder / "ledger" / ledger.segment(before.nights), dealt.added)
-    ledger.write_bands(work.folder / "prompts", before.nights, dealt.bands, settings.group_threshold)
+    ledger.write(work.folder, before.nights, dealt.added, dealt.bands, settings.group_threshold)
     pass_on(work, clean)
     return work.seal(Splits, **counts, ledger=sum(certificate.ledger.rows.values()), nights=certificate.ledger.nights)
 

@@ -32,8 +32,8 @@ GOLDEN = {
     ("ingest", 3): ("8f7ee2ca80808da246f21b8cf7fd3097", "9a18601492986d3fa19413c028c211ce"),
     ("validate", 3): ("1f3638f78a42931970b3e150fe9a452e", "4f8278f4aa2f1dca86112cd8aea6bdc3"),
     ("deduplicate", 5): ("d4074867f529939a1bb0e04287a1c928", "cf974373ca622aa73a736a67b3f62e1b"),
-    ("split", 4): ("eb5e2d3d959642ad8d07e071fd41c839", "b2ef5f153f6223edf3e2357cc4c08f00"),
-    ("page", 3): ("66e5d29e1007f7cc91a957e18d4bd71b", "4b59a629b8d9c49e27af5983f64a59cc"),
+    ("split", 5): ("eb5e2d3d959642ad8d07e071fd41c839", "dbf3e27e76d6271adc3769751ba1e104"),
+    ("page", 3): ("102518ada084d9127f8f373845992058", "4b59a629b8d9c49e27af5983f64a59cc"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -155,7 +155,7 @@ def fresh(rows: Sequence[Row], settings: SplitSettings, ledger: Ledger) -> list[
     Where more is kept together now than when the ledger was dealt, that is every row: two on two sides may belong
     together.
     """
-    return _fresh(ledger.places(Columns.of(rows).table), settings, ledger).tolist()
+    return [int(i) for i in _fresh(ledger.places(Columns.of(rows).table), settings, ledger)]
 
 
 def _fresh(known: Ints, settings: SplitSettings, ledger: Ledger) -> Ints:

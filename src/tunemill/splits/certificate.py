@@ -12,6 +12,7 @@ from tunemill.dedup.components import Ints
 from tunemill.dedup.crossings import Crossings, Method
 from tunemill.splits.columns import Columns
 from tunemill.splits.dealing import moment
+from tunemill.splits.keys import keys, matched
 from tunemill.splits.ledger import Grouping, Ledger
 from tunemill.splits.settings import SIDES, ByTime, SplitSettings
 
@@ -129,16 +130,17 @@ def _different(numbers: Ints) -> int:
 
 def _shared(stand: Stand, ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
     """Count the names of dealt rows that stand on more than one side, tonight or in the ledger."""
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    own = stand.dealt.table[name].combine_chunks()
-    mine = np.flatnonzero((stand.dealt_sides < len(SIDES)) & own.is_valid().to_numpy(zero_copy_only=False))
-    names = own.take(mine).dictionary_encode()
-    known = pc.index_in(ledger.table[name], names.dictionary, skip_nulls=True)
-    held = np.flatnonzero(known.is_valid().to_numpy())
-    seen = np.zeros((len(SIDES), len(names.dictionary)), np.bool_)
-    seen[stand.dealt_sides[mine], names.indices.to_numpy()] = True
-    seen[ledger.sides[held], known.take(held).to_numpy()] = True
+    mine = np.flatnonzero(stand.dealt_sides < len(SIDES))
+    own = keys(stand.dealt.table.select([name]).take(mine), (name,))
+    number = matched(own, own)
+    known = matched(keys(ledger.table, (name,)), own)
+    seen = np.zeros((len(SIDES), len(own)), np.bool_)
+    seen[stand.dealt_sides[mine], number] = True
+    seen[ledger.sides[known >= 0], known[known >= 0]] = True
+    nameless = matched(keys(pa.table({name: pa.array([None], pa.string())}), (name,)), own)
+    seen[:, nameless[nameless >= 0]] = False
     return int((seen.sum(axis=0) > 1).sum())
 
 

@@ -103,9 +103,8 @@ def _torn(
 
 
 def _standing(ledger: Ledger, touch: Touch) -> Neighbour:
-    row_id, source, line, side = (
-        ledger.table[name][touch.entry].as_py() for name in ("row_id", "source", "line", "side")
-    )
+    names = ("row_id", "source", "line", "side")
+    row_id, source, line, side = (ledger.at(np.array([touch.entry]), name)[0] for name in names)
     return Neighbour(row_id, source, line, side, touch.by)
 
 

@@ -1,8 +1,9 @@
 """Remember on which side every row stands that was ever dealt, in segments that are only ever added to.
 
-    ledger/0000.parquet        what the first night dealt
-    ledger/0001.parquet        what the second night added
-    prompts/0000-52x3-….npy    what the prompts of the first night are looked up by; see `dedup.bands`
+    ledger/0000.parquet         what the first night dealt
+    ledger/0001.parquet         what the second night added
+    prompts/0000-52x3-keys.npy  what the prompts of the first night are looked up by, see `dedup.bands`;
+                                -bitmaps.npy, -sizes.npy; 0000-texts.npy and -ends.npy hold the prompts
 
 A night's folder holds its own segments and, as second names of the same bytes, those of the nights before: whichever
 earlier night is deleted, none of its rows is forgotten.
@@ -12,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from tunemill.dedup.bands import Bands, band_shape, signed
 from tunemill.dedup.components import Ints
@@ -28,6 +30,7 @@ from tunemill.splits.settings import SIDES, SplitSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SLIM = ("row_id", "conversation", "user", "group", "side")
 NAME = ("row_id", "conversation", "user")
 """What makes it one row: the same messages of another user are another."""
 SHINGLE = 5
@@ -125,46 +128,59 @@ class Ledger:
 
     @cached_property
     def table(self) -> "pa.Table":
-        """All entries but their texts."""
+        """What rows are known by, and where they stand: all but their texts and origins."""
         import pyarrow as pa
 
-        names = [name for name in Entries._fields if name != "text"]
-        kinds = pa.schema([schema().field(name) for name in names])
-        return pa.concat_tables([part.select(names).cast(kinds) for part in self.parts] or [kinds.empty_table()])
+        kinds = pa.schema([schema().field(name) for name in SLIM])
+        return pa.concat_tables([part.select(SLIM) for part in self.parts] or [kinds.empty_table()])
 
     @cached_property
     def entries(self) -> Entries:
         """Every entry as objects, for a look at a few: of a million it takes seconds."""
-        return Entries(*(self.texts if name == "text" else self.table[name].to_pylist() for name in Entries._fields))
+        return Entries(*(self._column(name) for name in Entries._fields))
 
     @cached_property
     def texts(self) -> list[str]:
         """The prompt of every entry."""
-        return [text for number in range(len(self.parts)) for text in self._texts(number).to_pylist()]
+        return self._column("text")
 
-    def _texts(self, number: int) -> "pa.ChunkedArray":
+    def _column(self, name: str) -> list[Any]:
+        return [value for number in range(len(self.parts)) for value in self._values(number, name).to_pylist()]
+
+    def _values(self, number: int, name: str) -> "pa.Array | pa.ChunkedArray":
+        """Read a column of one night."""
         import pyarrow.parquet as pq
 
         part = self.parts[number]
-        return part["text"] if "text" in part.column_names else pq.read_table(self.files[number], columns=["text"])[0]
+        if name in part.column_names:
+            return part[name]
+        if (number, name) not in self._opened:
+            kept = read_texts(self.prompts, number) if name == "text" and self.prompts else None
+            found = pq.read_table(self.files[number], columns=[name])[name] if kept is None else kept
+            self._opened[number, name] = found
+        return self._opened[number, name]
 
-    def texts_at(self, places: Ints) -> list[str]:
-        """Give the prompts of a few entries, whose places ascend."""
-        found: list[str] = []
+    @cached_property
+    def _opened(self) -> "dict[tuple[int, str], pa.Array | pa.ChunkedArray]":
+        return {}
+
+    def at(self, places: Ints, name: str) -> list[Any]:
+        """Give a column of a few entries, whose places ascend."""
+        found: list[Any] = []
         for number, first in enumerate(self._begins()):
             here = places[(places >= first) & (places < first + self.parts[number].num_rows)] - first
             if here.size:
-                found += self._texts(number).take(here).to_pylist()
+                found += self._values(number, name).take(here).to_pylist()
         return found
 
     def _begins(self) -> list[int]:
-        return np.cumsum([0, *(part.num_rows for part in self.parts)])[:-1].tolist()
+        return [sum(part.num_rows for part in self.parts[:number]) for number in range(len(self.parts))]
 
     def bands(self, threshold: float) -> Iterator[tuple[int, Bands]]:
         """Yield what the prompts are looked up by, with the place of the first, night by night."""
         for number, first in enumerate(self._begins()):
             kept = self.prompts and number < len(self.files) and read_bands(self.prompts, number, threshold)
-            yield first, kept or signed(self._texts(number).to_pylist(), threshold, SHINGLE)
+            yield first, kept or signed(self._values(number, "text").to_pylist(), threshold, SHINGLE)
 
     @cached_property
     def sides(self) -> Ints:
@@ -206,29 +222,44 @@ def segment(night: int) -> str:
     return f"{night:04}.parquet"
 
 
-def write(path: Path, entries: "Iterable[Entry] | pa.Table") -> None:
-    """Write a night's entries."""
-    import pyarrow as pa
+def write(folder: Path, night: int, added: "pa.Table", bands: Bands, threshold: float) -> None:
+    """Write a night's entries to the folder of a split, and what their prompts are looked up by."""
     import pyarrow.parquet as pq
 
-    table = entries if isinstance(entries, pa.Table) else table_of(entries)
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(added.drop_columns("text"), folder / "ledger" / segment(night), compression="zstd")
+    for name, array in bands._asdict().items():
+        np.save(folder / "prompts" / _band_file(night, threshold, name), array)
+    data, ends = blob(added["text"].to_pylist())
+    np.save(folder / "prompts" / f"{night:04}-texts.npy", data)
+    np.save(folder / "prompts" / f"{night:04}-ends.npy", ends)
+
+
+def blob(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """Lay texts end to end in UTF-8; also give where each begins, and where the last ends."""
+    parts = [text.encode() for text in texts]
+    ends = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=ends[1:])
+    return np.frombuffer(b"".join(parts), np.uint8), ends
+
+
+def read_texts(folder: Path, night: int) -> "pa.Array | None":
+    """Open the prompts of a night, which are not read before they are asked for; None where they stand elsewhere."""
+    import pyarrow as pa
+
+    data, ends = folder / f"{night:04}-texts.npy", folder / f"{night:04}-ends.npy"
+    if not ends.is_file():
+        return None
+    begins, mapped = np.load(ends), np.load(data, mmap_mode="r")
+    return pa.LargeStringArray.from_buffers(begins.size - 1, pa.py_buffer(begins), pa.py_buffer(np.asarray(mapped)))
 
 
 def read(folder: Path, grouping: Grouping, prompts: Path | None = None) -> Ledger:
-    """Read the segments of every night, without the texts."""
+    """Read the segments of every night, without texts and origins."""
     import pyarrow.parquet as pq
 
     paths = tuple(sorted(folder.glob("*.parquet")))
-    names = [name for name in Entries._fields if name != "text"]
-    parts = tuple(pq.read_table(path, columns=names) for path in paths)
+    parts = tuple(pq.read_table(path, columns=list(SLIM)) for path in paths)
     return Ledger(len(paths), grouping, parts, paths, prompts)
-
-
-def write_bands(folder: Path, night: int, bands: Bands, threshold: float) -> None:
-    """Write what a night's prompts are looked up by, entry by entry."""
-    for name, array in zip(Bands._fields, bands, strict=True):
-        np.save(folder / _band_file(night, threshold, name), array)
 
 
 def read_bands(folder: Path, night: int, threshold: float) -> Bands | None:

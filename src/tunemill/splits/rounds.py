@@ -83,7 +83,7 @@ def searched(
     alike = [(touch.row, touch.entry) for touch in touches if touch.by == "prompt" and here[touch.row] != LEFT_OUT]
     old = [(i, j) for i, j in alike if here[i] != ledger.sides[j]]
     across = np.array(old, np.int64).reshape(-1, 2)
-    theirs = [ledger.texts_at(np.array([j]))[0] for _, j in old]
+    theirs = [ledger.at(np.array([j]), "text")[0] for _, j in old]
     similarity = [jaccard(new.texts[i], text, SHINGLE) for (i, _), text in zip(old, theirs, strict=True)]
     pairs = Pairs(
         np.concatenate([across[:, 0], among.pairs.left]),
@@ -109,6 +109,7 @@ def _among(new: Newcomers, here: Ints) -> Crossings:
 
 def _place(place: int, new: Newcomers, ledger: Ledger) -> str:
     if place < len(ledger):
-        return f"{ledger.table['source'][place].as_py()[:12]}:{ledger.table['line'][place]}"
+        source, line = (ledger.at(np.array([place]), name)[0] for name in ("source", "line"))
+        return f"{source[:12]}:{line}"
     _, source, line = new.rows.origin(place - len(ledger))
     return f"{source[:12]}:{line}"
