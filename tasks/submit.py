@@ -18,6 +18,7 @@ DEPLOYMENT = "finetune/finetune"
 PAUSE = 2
 PATIENCE = 120
 """Seconds that a server may be away while a run is followed; it is started again meanwhile."""
+ERROR, NEWLINE = 40, "\n"
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -74,7 +75,8 @@ def follow(home: Home, sent: dict[str, Any], say: Callable[[str], None]) -> int:
             time.sleep(PAUSE)
             continue
         for line in lines:
-            say(f"  {line['message']}")
+            if line["level"] < ERROR:  # with its traceback; why it failed is told once, at the end
+                say(f"  {line['message'].partition(NEWLINE)[0]}")
         said += len(lines)
         if run["state_name"] != last:
             last = run["state_name"]
