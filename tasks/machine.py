@@ -9,7 +9,7 @@ import datetime
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,11 +157,28 @@ def left_over(home: Home) -> "list[Any]":
 
 def clean(home: Home) -> list[str]:
     """End what a killed machine left and remove its record; the caller holds the lock. Say what was ended."""
-    orphans = left_over(home)
-    told = [f"{_named(process)} (pid {process.pid})" for process in orphans]
-    end(orphans)
+    told = [f"{_named(process)} (pid {process.pid})" for process in left_over(home)]
+    end_all(home)
     record(home).unlink(missing_ok=True)
     return told
+
+
+def end_all(home: Home, spared: Collection[int] = ()) -> None:
+    """End every process with this home's mark but those spared; workers and runs first, by which a run ends its own
+    children in order."""
+    marked = {process.pid: process for process in left_over(home) if process.pid not in spared}
+    parents = {pid: _parent(process) for pid, process in marked.items()}
+    end([process for pid, process in marked.items() if parents.get(parents[pid]) not in marked])
+    end([process for process in left_over(home) if process.pid not in spared], 5)
+
+
+def _parent(process: Any) -> int:
+    import psutil
+
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return 0
 
 
 def end(processes: "list[Any]", grace: float = GRACE) -> None:

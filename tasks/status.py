@@ -129,7 +129,7 @@ def shown(facts: dict[str, Any]) -> str:
 
 
 def _deaths(service: dict[str, Any]) -> str:
-    return f"  DIED {service['deaths']} times, see {service['log']}" if service["deaths"] else ""
+    return f"  DIED {service['deaths']} ×, see {service['log']}" if service["deaths"] else ""
 
 
 def _worker(worker: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -134,29 +133,17 @@ class Supervisor:
     def stop(self) -> list[str]:
         """Stop the workers and their runs, then the servers, which hear meanwhile how the runs ended; say what was."""
         living = [name for name, process in self.processes.items() if process.poll() is None]
-        pools = [name for name in living if self.commands[name].pool]
-        runs = [child for name in pools for child in _children(self.processes[name].pid)]
-        machines.end([psutil.Process(self.processes[name].pid) for name in pools])
-        machines.end([run for run in runs if run.is_running()])
-        for name in ("mlflow", "prefect"):
-            if name in living:
-                machines.end([psutil.Process(self.processes[name].pid)], 15)
-        machines.end(machines.left_over(self.home))
+        at_work = [name for name in living if self.commands[name].pool]
+        answering = [name for name in living if name not in at_work]
+        machines.end_all(self.home, {self.processes[name].pid for name in answering})
+        machines.end([psutil.Process(self.processes[name].pid) for name in answering], 15)
         for process in self.processes.values():
             process.wait()
-        machines.record(self.home).unlink(missing_ok=True)
-        return [*pools, *(name for name in ("mlflow", "prefect") if name in living)]
+        return [*at_work, *answering]
 
     def _end_of(self, name: str) -> str:
         log = Path(self.machine.services[name].log)
         return f"; the end of {log}:\n  " + "\n  ".join(last_lines(log) or ["(nothing)"])
-
-
-def _children(pid: int) -> list[Any]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
 
 
 def _how(status: int) -> str:
@@ -230,12 +217,13 @@ def _start(supervisor: Supervisor, home: Home, sockets: Sockets, databases: Mapp
 
 @contextlib.contextmanager
 def _told_to_stop() -> Iterator[None]:
-    """Let SIGTERM stop the machine as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGTERM stop the machine as Ctrl-C does, and Ctrl-C also where a shell started us in the background."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def already(machine: Machine | None) -> str:

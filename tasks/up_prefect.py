@@ -74,13 +74,12 @@ def call_the_silent_crashed(machine: Machine) -> None:
             }
         ],
     }
-    first, *more = [*ask(machine.api, "automations/filter", {"automations": {"name": {"any_": [AUTOMATION]}}}), None]
-    for each in more[:-1]:
-        ask(machine.api, f"automations/{each['id']}", method="DELETE")
-    if first is None:
-        ask(machine.api, "automations/", automation)
+    asked = {"automations": {"name": {"any_": [AUTOMATION]}}}
+    standing: list[dict[str, Any]] = ask(machine.api, "automations/filter", asked)
+    if standing:
+        ask(machine.api, f"automations/{standing[0]['id']}", automation, "PUT")
     else:
-        ask(machine.api, f"automations/{first['id']}", automation, "PUT")
+        ask(machine.api, "automations/", automation)
 
 
 def declared() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.machine import MARK, Machine
@@ -23,7 +23,6 @@ POLL = 2
 """Seconds between two looks of a worker for runs to start; Prefect's own 10 would be waited for at every dispatch."""
 WORKER_HEARTBEAT = 10
 """Seconds between two signs of life of a worker; after three of them Prefect calls it offline."""
-PORT_BASE = 4200
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class Sockets:
 
     prefect: socket.socket
     mlflow: socket.socket
-    taken: list[socket.socket] = field(default_factory=list)
 
     @classmethod
     def listening(cls, base: int) -> "Sockets":
@@ -102,7 +100,7 @@ def servers(home: Home, sockets: Sockets, databases: Mapping[str, str]) -> dict[
     Args:
         databases: `prefect` and `mlflow`: the URL of each; without them, SQLite files under the home.
     """
-    prefect, mlflow = address(sockets.prefect), address(sockets.mlflow)
+    prefect = address(sockets.prefect)
     port = prefect.rpartition(":")[2]
     return {
         "prefect": Command(

@@ -29,7 +29,11 @@ class Process:
     def __init__(self, home: Path, name: str, *words: str, **environment: str) -> None:
         self.files = home / f"{name}.out", home / f"{name}.err"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING_"))}
-        own = {"PYTHONPATH": str(PROJECT), "TUNEMILL_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+        own = {
+            "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}",
+            "TUNEMILL_HOME": str(home),
+            "PREFECT_HOME": str(home / "prefect"),
+        }
         with self.files[0].open("w") as out, self.files[1].open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *words],
