@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ def submit(home: Home, config: Path, overrides: Sequence[str]) -> dict[str, Any]
     if deployment is None:
         raise ConfigError(f"Prefect at {api} has no deployment {DEPLOYMENT}; `tunemill up` makes it")
     parameters = {"config": _named(config), "overrides": list(overrides)}
-    run = ask(api, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    asked = {"parameters": parameters, "idempotency_key": secrets.token_hex(16)}
+    run = ask(api, f"deployments/{deployment['id']}/create_flow_run", asked)
     page = f"{api.removesuffix('/api')}/runs/flow-run/{run['id']}"
     return {"run": run["name"], "id": run["id"], "page": page, "api": api, "parameters": parameters}
 
