@@ -38,8 +38,12 @@ class Command:
     """The pool that a worker serves; empty for a server."""
 
     def whole_environment(self, home: Home) -> dict[str, str]:
-        """Give all variables of the process: this one's, those that keep state under the home, and its own."""
-        kept = {name: value for name, value in os.environ.items() if name not in self.without}
+        """Give all variables of the process: this one's, those that keep state under the home, and its own.
+
+        The URL with PostgreSQL's password goes to the servers alone, under their own names: no run needs it.
+        """
+        hidden = {*self.without, "TUNEMILL_POSTGRES"}
+        kept = {name: value for name, value in os.environ.items() if name not in hidden}
         return {**kept, **home.environment(), **self.environment, MARK: str(home.root)}
 
 
