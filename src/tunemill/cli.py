@@ -42,6 +42,9 @@ def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     # Prefect would log the traceback of each failure once a task and once a flow; it is told once, below.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     Home.find().enter()
+    from tasks.machine import join
+
+    join(Home.find())
     from flows.finetune import finetune
     from tasks.local_server import local_server
     from tasks.run import listening
@@ -226,6 +229,64 @@ def chat(
     said = talk(Chat(key, system, max_new_tokens), console, prompt or [])
     if json:
         _print_json({"answers": said})
+
+
+@app.command(epilog="Example: tunemill up; tunemill up --postgres postgresql://me:secret@db:5432 --port-base 14200")
+def up(
+    port_base: Annotated[
+        int, typer.Option(help="Prefect listens here, MLflow on the next port; 0 takes any two.", min=0, max=65534)
+    ] = 4200,
+    postgres: Annotated[
+        str,
+        typer.Option(envvar="TUNEMILL_POSTGRES", help="Server with databases `prefect` and `mlflow`, made if absent."),
+    ] = "",
+) -> None:
+    """Run a Prefect server, an MLflow server and workers on this machine until Ctrl-C."""
+    from tasks.postgres import databases
+    from tasks.up import up as run_machine
+
+    Home.find().enter()
+    run_machine(Home.find(), port_base, databases(postgres), lambda text: typer.echo(text, err=True))
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop what `tunemill up` runs, from another terminal."""
+    from tasks.down import down as stop
+    from tasks.down import shown
+
+    _print(json, stop(Home.find()), shown)
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Say what runs: servers, workers, pools and the last runs; exit status 3 where nothing is up."""
+    from tasks.status import shown
+    from tasks.status import status as seen
+
+    now = seen(Home.find())
+    _print(json, now, shown)
+    if not now["up"]:
+        raise SystemExit(3)
+
+
+@app.command(epilog="Example: tunemill submit pipeline_configs/quickstart.yaml --set train.epochs=2 --watch")
+def submit(
+    config: Config,
+    set_: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the run; end with the exit status of `run`.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a run on the machine that is up."""
+    from tasks.submit import follow, shown
+    from tasks.submit import submit as send
+    from tunemill.config import load
+
+    load(config, set_ or ())
+    sent = send(Home.find(), config.resolve(), set_ or ())
+    _print(json, sent, shown)
+    if watch and (ended := follow(Home.find(), sent, lambda text: typer.echo(text, err=True))):
+        raise SystemExit(ended)
 
 
 @app.command()
