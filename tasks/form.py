@@ -76,4 +76,5 @@ def run_name() -> str:
 
     given = flow_run.parameters
     changed = [f"{name}={value}" for name, value in dict(given.get("change") or {}).items() if value is not None]
-    return " ".join([Path(given["config"]).stem, *changed, *(given.get("overrides") or ())])[:120]
+    more = [f"({len(given['overrides'])} settings)"] if given.get("overrides") else []
+    return " ".join([Path(given["config"]).stem, *changed, *more])

@@ -13,7 +13,12 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        validate_default=True,  # else a default of 0 enters a key as 0, and as 0.0 once it has travelled as JSON
     )
 
     def decisions(self) -> dict[str, Any]:

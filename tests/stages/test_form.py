@@ -4,8 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.form import PLACES, Change, configurations
-from tunemill.config import load
+from tunemill.artifacts import digest_of
+from tunemill.config import PipelineConfig, load
 from tunemill.home import PROJECT
+from tunemill.section import Section
 from tunemill.training.methods import QLora
 from tunemill.training.settings import TrainSettings
 
@@ -20,6 +22,18 @@ def test_every_field_changes_the_setting_of_its_place() -> None:
     train = config.train
     assert (train.epochs, train.max_steps, train.learning_rate, train.method.rank) == (2, 9, 0.001, 4)
     assert (train.max_rows, train.seed) == (5, 6)
+
+
+@pytest.mark.parametrize("name", configurations())
+def test_a_configuration_that_travels_as_json_to_another_pool_asks_for_the_same_keys(name: str) -> None:
+    config = load(PROJECT / name)
+    there = PipelineConfig.model_validate_json(config.model_dump_json(by_alias=True))
+    assert decided(there) == decided(config)
+
+
+def decided(config: PipelineConfig) -> dict[str, str]:
+    sections = ((name, getattr(config, name)) for name in type(config).model_fields)
+    return {name: digest_of(each.decisions()) for name, each in sections if isinstance(each, Section)}
 
 
 def test_what_is_left_empty_changes_nothing() -> None:
