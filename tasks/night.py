@@ -17,7 +17,7 @@ from tasks.run import Run
 from tunemill import nights
 from tunemill.artifacts import SourceFile, SourceFiles
 from tunemill.config import PipelineConfig
-from tunemill.errors import ConfigError
+from tunemill.errors import ConfigError, GateNotPassed
 from tunemill.files import FileDigests, replace
 from tunemill.home import Home
 from tunemill.nights import Champion, Night, Taken
@@ -175,10 +175,22 @@ def _asked(config: PipelineConfig) -> dict[str, Any]:
 
 
 def judged(night: Night, summary: dict[str, Any]) -> Night:
-    """Write down the verdict of a night: from here on it is finished, and its files are taken."""
+    """Write down the verdict of a night: from here on it is finished, and its files are taken.
+
+    Raises:
+        GateNotPassed: a person was asked about other files than those that now came out.
+    """
     keys = {stage["name"]: stage["key"] for stage in summary["stages"]}
     if night.state == "judged" and night.keys == keys and night.verdict == summary["gate"]:
         return night
     exported = Store.at(Home.find().store).manifest("export", keys["export"])
-    facts = {"run": summary["run"], "verdict": summary["gate"], "keys": keys}
-    return write(night.model_copy(update={**facts, "state": "judged", "digest": exported.digest if exported else ""}))
+    digest = exported.digest if exported else ""
+    if night.approval is not None:
+        raise GateNotPassed(
+            f"{night.title}: the question was about files of digest {night.digest[:12]}, and run again it gave "
+            f"{digest[:12]} ({summary['gate']}); nothing is promoted\n"
+            "  Something that its settings do not name has changed, such as this version of Tunemill. Promote the "
+            "version that was asked about by hand (tunemill promote), or wait for the next night."
+        )
+    facts = {"run": summary["run"], "verdict": summary["gate"], "keys": keys, "digest": digest}
+    return write(night.model_copy(update={**facts, "state": "judged"}))

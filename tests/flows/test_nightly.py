@@ -147,7 +147,8 @@ def record(home: Path) -> dict[str, Any]:
 def aliases(home: Path) -> dict[str, Any]:
     from mlflow import MlflowClient
 
-    return dict(MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_registered_model("nightly-desk").aliases)
+    found = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_registered_model("nightly-desk").aliases
+    return {name: int(number) for name, number in found.items()}
 
 
 def resume(prefect: Prefect, run: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def test_the_form_says_what_it_is_about_and_asks_for_a_name_and_a_reason(questio
 
 
 def test_until_it_is_answered_the_version_is_challenger_and_the_record_says_waiting(question: dict[str, Any]) -> None:
-    assert question["aliases"] == {"challenger": "1"}
+    assert question["aliases"] == {"challenger": 1}
     assert question["record"]["state"] == "judged"
     assert question["record"]["approval"]["state"] == "waiting"
 
@@ -221,7 +222,7 @@ def test_after_the_answer_every_stage_is_found_and_nothing_is_made(prefect: Pref
 def test_the_version_is_champion_with_the_name_and_the_reason(home: Path, approved: dict[str, Any]) -> None:
     from mlflow import MlflowClient
 
-    assert aliases(home) == {"champion": "1"}
+    assert aliases(home) == {"champion": 1}
     version = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_model_version("nightly-desk", "1")
     assert (version.tags["tunemill.promoted_by"], version.tags["tunemill.reason"]) == ("Ada", "read 14 answers")
     answer = record(home)["approval"]

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tasks.champion import promote_by_hand
-from tasks.night import champion, records, write
+from tasks.night import champion, judged, records, write
 from tasks.night_approval import Approval, answered, ask, followed_up
 from tasks.night_champion import against_champion
 from tasks.night_end import concluded, follow_up
@@ -178,6 +178,18 @@ def test_only_what_the_gate_lets_pass_is_asked_for_and_only_once(night: Night) -
     settled = Answer(state="rejected", until=UNTIL, by="Ben", reason="too curt")
     told = night.model_copy(update={"approval": settled})
     assert ask(told, {}, hours=2) == told
+
+
+def test_an_answer_counts_for_the_files_that_were_asked_about_and_for_no_others(night: Night, home: Home) -> None:
+    other: Exported = sealed(
+        Store(home.store), Exported, {"gguf/desk.gguf": b"GGUF, and other weights"}, {}, other=True
+    )
+    summary = {"stages": [{"name": "export", "key": other.key}], "gate": "PROMOTE", "run": "run-2"}
+    with pytest.raises(GateNotPassed, match="the question was about files of digest bbbbbbbb, and run again it gave"):
+        judged(night, summary)
+    assert records("desk") == [night]
+    fresh = judged(night.model_copy(update={"approval": None, "state": "open"}), summary)
+    assert (fresh.state, fresh.verdict, fresh.digest) == ("judged", "PROMOTE", other.digest)
 
 
 def test_approved_the_version_is_champion_and_says_who_and_why(
