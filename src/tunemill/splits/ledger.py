@@ -2,8 +2,7 @@
 
     ledger/0000.parquet         what the first night dealt
     ledger/0001.parquet         what the second night added
-    prompts/0000-52x3-keys.npy  what the prompts of the first night are looked up by, see `dedup.bands`;
-                                -bitmaps.npy, -sizes.npy; 0000-texts.npy and -ends.npy hold the prompts
+    prompts/0000-….npy          the prompts of the first night, and what they are looked up by; see `splits.prompts`
 
 A night's folder holds its own segments and, as second names of the same bytes, those of the nights before: whichever
 earlier night is deleted, none of its rows is forgotten.
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from tunemill.dedup.bands import Bands, band_shape, signed
+from tunemill.dedup.bands import Bands, signed
 from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
 from tunemill.rows import Row
+from tunemill.splits import prompts
 from tunemill.splits.columns import Columns
 from tunemill.splits.keys import Keys, keys, matched, numbered
 from tunemill.splits.settings import SIDES, SplitSettings
@@ -155,7 +154,7 @@ class Ledger:
         if name in part.column_names:
             return part[name]
         if (number, name) not in self._opened:
-            kept = read_texts(self.prompts, number) if name == "text" and self.prompts else None
+            kept = prompts.read_texts(self.prompts, number) if name == "text" and self.prompts else None
             found = pq.read_table(self.files[number], columns=[name])[name] if kept is None else kept
             self._opened[number, name] = found
         return self._opened[number, name]
@@ -179,7 +178,7 @@ class Ledger:
     def bands(self, threshold: float) -> Iterator[tuple[int, Bands]]:
         """Yield what the prompts are looked up by, with the place of the first, night by night."""
         for number, first in enumerate(self._begins()):
-            kept = self.prompts and number < len(self.files) and read_bands(self.prompts, number, threshold)
+            kept = self.prompts and number < len(self.files) and prompts.read_bands(self.prompts, number, threshold)
             yield first, kept or signed(self._values(number, "text").to_pylist(), threshold, SHINGLE)
 
     @cached_property
@@ -227,52 +226,16 @@ def write(folder: Path, night: int, added: "pa.Table", bands: Bands, threshold: 
     import pyarrow.parquet as pq
 
     pq.write_table(added.drop_columns("text"), folder / "ledger" / segment(night), compression="zstd")
-    for name, array in bands._asdict().items():
-        np.save(folder / "prompts" / _band_file(night, threshold, name), array)
-    data, ends = blob(added["text"].to_pylist())
-    np.save(folder / "prompts" / f"{night:04}-texts.npy", data)
-    np.save(folder / "prompts" / f"{night:04}-ends.npy", ends)
+    prompts.write(folder / "prompts", night, added["text"].to_pylist(), bands, threshold)
 
 
-def blob(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Ints]:
-    """Lay texts end to end in UTF-8; also give where each begins, and where the last ends."""
-    parts = [text.encode() for text in texts]
-    ends = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=ends[1:])
-    return np.frombuffer(b"".join(parts), np.uint8), ends
-
-
-def read_texts(folder: Path, night: int) -> "pa.Array | None":
-    """Open the prompts of a night, which are not read before they are asked for; None where they stand elsewhere."""
-    import pyarrow as pa
-
-    data, ends = folder / f"{night:04}-texts.npy", folder / f"{night:04}-ends.npy"
-    if not ends.is_file():
-        return None
-    begins, mapped = np.load(ends), np.load(data, mmap_mode="r")
-    return pa.LargeStringArray.from_buffers(begins.size - 1, pa.py_buffer(begins), pa.py_buffer(np.asarray(mapped)))
-
-
-def read(folder: Path, grouping: Grouping, prompts: Path | None = None) -> Ledger:
+def read(folder: Path, grouping: Grouping, kept: Path | None = None) -> Ledger:
     """Read the segments of every night, without texts and origins."""
     import pyarrow.parquet as pq
 
     paths = tuple(sorted(folder.glob("*.parquet")))
     parts = tuple(pq.read_table(path, columns=list(SLIM)) for path in paths)
-    return Ledger(len(paths), grouping, parts, paths, prompts)
-
-
-def read_bands(folder: Path, night: int, threshold: float) -> Bands | None:
-    """Open what a night's prompts are looked up by; None where it was made for another threshold, or never."""
-    paths = [folder / _band_file(night, threshold, name) for name in Bands._fields]
-    if not all(path.is_file() for path in paths):
-        return None
-    return Bands(*(np.asarray(np.load(path, mmap_mode="r")) for path in paths))
-
-
-def _band_file(night: int, threshold: float, name: str) -> str:
-    bands, rows = band_shape(threshold)
-    return f"{night:04}-{bands}x{rows}-{name}.npy"
+    return Ledger(len(paths), grouping, parts, paths, kept)
 
 
 def groups_in(folder: Path, rows: "pa.Table") -> Ints:
