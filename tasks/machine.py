@@ -164,11 +164,10 @@ def clean(home: Home) -> list[str]:
 
 
 def end_all(home: Home, spared: Collection[int] = ()) -> None:
-    """End every process with this home's mark but those spared; workers and runs first, by which a run ends its own
-    children in order."""
+    """End every process with this home's mark but those spared: first the topmost ones, which end their own children
+    in order, then what is left."""
     marked = {process.pid: process for process in left_over(home) if process.pid not in spared}
-    parents = {pid: _parent(process) for pid, process in marked.items()}
-    end([process for pid, process in marked.items() if parents.get(parents[pid]) not in marked])
+    end([process for process in marked.values() if _parent(process) not in marked])
     end([process for process in left_over(home) if process.pid not in spared], 5)
 
 
@@ -182,17 +181,26 @@ def _parent(process: Any) -> int:
 
 
 def end(processes: "list[Any]", grace: float = GRACE) -> None:
-    """Ask processes to stop, wait, then kill those that did not; afterwards none of them lives."""
+    """Ask processes to stop, wait, then kill those that did not; afterwards none of them does anything."""
     import psutil
 
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=grace)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=5)
+    for how, seconds in (("terminate", grace), ("kill", 5.0)):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                getattr(process, how)()
+        deadline = time.monotonic() + seconds
+        while (processes := [each for each in processes if _lives(each)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _lives(process: Any) -> bool:
+    """Say whether a process lives; one that ended stays a zombie until its parent looks, which may be suspended."""
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _named(process: Any) -> str:

@@ -18,7 +18,7 @@ import psutil
 
 from tasks import machine as machines
 from tasks.machine import Machine, Service
-from tasks.up_prefect import call_the_silent_crashed, deploy, last_lines, make_pools
+from tasks.up_prefect import call_the_silent_crashed, close_dead_runs, deploy, last_lines, make_pools
 from tasks.up_services import Command, Sockets, address, graphics_cards, ready, servers, workers
 from tunemill.child import end_with_parent
 from tunemill.errors import TunemillError
@@ -135,7 +135,15 @@ class Supervisor:
         living = [name for name, process in self.processes.items() if process.poll() is None]
         at_work = [name for name in living if self.commands[name].pool]
         answering = [name for name in living if name not in at_work]
-        machines.end_all(self.home, {self.processes[name].pid for name in answering})
+        servers = {self.processes[name].pid for name in answering}
+        # A worker that is told to stop kills its runs if they end meanwhile, before they have saved their state.
+        suspended = [psutil.Process(self.processes[name].pid) for name in at_work]
+        for worker in suspended:
+            worker.suspend()
+        machines.end_all(self.home, {*servers, *(worker.pid for worker in suspended)})
+        for worker in suspended:
+            worker.resume()
+        machines.end_all(self.home, servers)
         machines.end([psutil.Process(self.processes[name].pid) for name in answering], 15)
         for process in self.processes.values():
             process.wait()
@@ -206,6 +214,8 @@ def _start(supervisor: Supervisor, home: Home, sockets: Sockets, databases: Mapp
     say("making pools and deployments, starting workers")
     make_pools(machine)
     call_the_silent_crashed(machine)
+    for name in close_dead_runs(machine):
+        say(f"{name} was running when the machine went down: it is called crashed; submit it again")
     at_work = workers(machine, cards)
     for name, command in at_work.items():
         supervisor.start(name, command)

@@ -47,9 +47,9 @@ def _template() -> Any:
 
 
 def call_the_silent_crashed(machine: Machine) -> None:
-    """Make or renew the automation without which a run that died with its worker would be Running for ever.
+    """Make the automation without which a run that died with its worker would be Running for ever.
 
-    Any event of a run counts as a sign of life, also that it was suspended: then it rests and is silent by right.
+    One that stands and says the same is left alone: a change makes the server forget whom it waits for. Any event of a run counts as a sign of life, also that it was suspended: then it rests and is silent by right.
     """
     automation = {
         "name": AUTOMATION,
@@ -76,10 +76,28 @@ def call_the_silent_crashed(machine: Machine) -> None:
     }
     asked = {"automations": {"name": {"any_": [AUTOMATION]}}}
     standing: list[dict[str, Any]] = ask(machine.api, "automations/filter", asked)
-    if standing:
+    if standing and standing[0]["description"] != automation["description"]:
         ask(machine.api, f"automations/{standing[0]['id']}", automation, "PUT")
-    else:
+    elif not standing:
         ask(machine.api, "automations/", automation)
+
+
+def close_dead_runs(machine: Machine) -> list[str]:
+    """Call those runs crashed, with their subflows, that a pool of this server left open; give their names.
+
+    Called before a worker starts and after the processes of an earlier machine were ended, so none of them lives. The
+    automation alone would not do: a server forgets after a minute whom it waited for when it went down.
+    """
+    pools = [pool["name"] for pool in ask(machine.api, "work_pools/filter", {})]
+    open_ = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    dead = ask(machine.api, "flow_runs/filter", {"work_pools": {"name": {"any_": pools}}, "flow_runs": open_})
+    within = open_ | {"parent_flow_run_id": {"any_": [run["id"] for run in dead]}}
+    inside = ask(machine.api, "flow_runs/filter", {"flow_runs": within}) if dead else []
+    told = "Its machine was stopped or killed while it ran. Run it again: stages that are held are not made again"
+    for run in [*inside, *dead]:
+        crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": told}, "force": True}
+        ask(machine.api, f"flow_runs/{run['id']}/set_state", crashed)
+    return [run["name"] for run in dead]
 
 
 def declared() -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def test_down_cleans_up_after_a_killed_machine_and_the_second_time_finds_nothing
     time.sleep(0.3)
     done = down.down(home)
     assert done == {"stopped": [], "left_over": [f"-m http.server --bind (pid {marked.pid})"]}
-    assert not psutil.pid_exists(marked.pid)
+    assert marked.wait(5) == -15
     assert not machine.record(home).exists()
     assert down.shown(down.down(home)) == "nothing was up"
 
