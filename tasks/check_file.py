@@ -1,6 +1,5 @@
 """Check the rows of one source file: the part of a validation that later nights hold."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.stage import stage
@@ -9,13 +8,13 @@ from tunemill.artifacts import RowsFile, Tokenizer, ValidFile
 from tunemill.models.chat import Chat
 from tunemill.quality import expectations, found
 from tunemill.quality.checkpoint import open_context
+from tunemill.quality.columns import CountTokens
 from tunemill.quality.found import Found
 from tunemill.quality.settings import ValidateSettings
-from tunemill.rows import Message
 from tunemill.store import Work
 
 
-@stage(makes=ValidFile, version=1, engines=("great_expectations", "tokenizers"))
+@stage(makes=ValidFile, version=2, engines=("great_expectations", "tokenizers"))
 def check_file(work: Work, file: RowsFile, tokenizer: Tokenizer, settings: ValidateSettings) -> ValidFile:
     """Run the rules on rows over one file; `settings` are those of `of_rows`.
 
@@ -32,7 +31,7 @@ def seal(work: Work, source: str, one: Found) -> ValidFile:
     return work.seal(ValidFile, rows=one.facts.kept, rejected=one.facts.rejected, tokens=one.lengths.tokens)
 
 
-def counter(work: Work, tokenizer: Tokenizer) -> Callable[[Sequence[Message]], int]:
+def counter(work: Work, tokenizer: Tokenizer) -> CountTokens:
     """Give what counts the tokens of a conversation under a tokenizer and its chat template."""
     chat = Chat(work.open(tokenizer))
-    return lambda turns: len(chat.encode(turns).ids)
+    return lambda turns, tools: len(chat.encode(turns, tools).ids)

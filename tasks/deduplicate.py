@@ -27,7 +27,7 @@ SOURCES = "sources.json"
 """Table of rows → sha256 of its bytes."""
 
 
-@stage(makes=CleanDataset, version=6, engines=("great_expectations",))
+@stage(makes=CleanDataset, version=7, engines=("great_expectations",))
 def deduplicate(
     work: Work, valid: ValidDataset, previous: CleanDataset | None, settings: DeduplicateSettings
 ) -> CleanDataset:

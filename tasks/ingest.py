@@ -79,7 +79,7 @@ def file_names(table: Path | None = None) -> dict[str, str]:
     return {r["sha256"]: shown(Path(r["path"])) for r in rows.read_lines(table)}
 
 
-@stage(makes=RawDataset, version=4)
+@stage(makes=RawDataset, version=5)
 def ingest(work: Work, files: SourceFiles, settings: IngestSettings) -> RawDataset:
     """Turn every record of every file into exactly one row, rejection, or record passed over.
 

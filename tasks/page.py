@@ -45,7 +45,7 @@ def page(
     tally, model = Tally(settings.balance.field), Renderer(work.open(tokenizer))
     sides = {side: read_side(folders["split"] / side, side, tally) for side in SIDES}
     sample = sides["train"].sample
-    lengths = [model.lengths(row.messages) for row in sample]
+    lengths = [model.lengths(row) for row in sample]
     facts = pages.Facts(
         funnel=funnel_of(folders, raw.counts["rows"], sides, dropped, answers),
         files=files_of(folders, sides, dropped, answers),

@@ -210,7 +210,7 @@ def _size(
 def _lengths(row: Row, chat: Chat) -> tuple[int, int] | None:
     """Count the tokens of a row and the trained ones; None where the template does not take it."""
     try:
-        encoded = chat.encode(row.messages)
+        encoded = chat.encode(row.messages, row.tools)
     except ModelError:
         return None
     return len(encoded.ids), sum(encoded.trained)
@@ -221,7 +221,7 @@ def _rendered(row: Row, tokenizer: Held | None) -> ShownRow:
     if tokenizer is None:
         return shown
     try:
-        encoded = tokenizer.chat.encode(row.messages)
+        encoded = tokenizer.chat.encode(row.messages, row.tools)
     except ModelError as error:
         shown.refused = str(error)
         return shown

@@ -100,7 +100,7 @@ def _row(console: Console, row: ShownRow, head: str, marked: bool) -> None:
         opening, closing = MARKS if marked and part.trained else ("", "")
         text.append(f"{opening}{_cut(part.text)}{closing}", style=TRAINED if part.trained and not marked else "")
     if not row.parts:
-        text.append("\n".join(f"{message.role}: {_cut(message.content)}" for message in row.messages))
+        text.append("\n".join(f"{message.role}: {_cut(message.said)}" for message in row.messages))
     text.rstrip()
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, 4)))

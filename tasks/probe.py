@@ -66,12 +66,14 @@ class Rules:
         """
         return expectations.examine(rows, expectations.of_rows(self._settings), self._tokens)
 
-    def _tokens(self, turns: Sequence[Message]) -> int:
+    def _tokens(self, turns: Sequence[Message], tools: str | None) -> int:
         unknown = cast(int, math.nan)  # null in the table of the rules, and a rule on a column skips nulls
         if self._chat is None:
             return unknown
         try:
-            return len(self._chat.encode(turns).ids)
+            return len(self._chat.encode(turns, tools).ids)
         except ModelError as refusal:
+            if tools is not None or any(turn.call is not None for turn in turns):
+                raise  # a row with tools that the template does not take is rejected, no stop
             self.refusals.append(str(refusal))
             return unknown

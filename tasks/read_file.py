@@ -17,7 +17,7 @@ from tunemill.sources.streams import FileCounts
 from tunemill.store import Work
 
 
-@stage(makes=RawFile, version=1)
+@stage(makes=RawFile, version=2)
 def read_file(work: Work, file: SourceFile, settings: IngestSettings) -> RawFile:
     """Turn every record of a file into exactly one row, rejection, or record passed over; see `of_one_file`.
 

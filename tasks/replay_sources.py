@@ -6,7 +6,6 @@ from collections.abc import Container, Iterator
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 import orjson
 
 from tasks.trace_names import Names
@@ -82,7 +81,7 @@ def text_of(outcome: Row | Rejected) -> str:
     """Write a record as the stage that rejected it lists it, not cut if it is a row."""
     if isinstance(outcome, Rejected):
         return outcome.text
-    return orjson.dumps({"messages": msgspec.to_builtins(outcome.messages)}).decode()
+    return orjson.dumps(outcome.record).decode()
 
 
 def check(records: list[bytes], settings: IngestSettings) -> Iterator[list[Row | Rejected]]:

@@ -57,7 +57,7 @@ def _named(names: Sequence[str]) -> Iterator[Path]:
         yield from files
 
 
-@stage(makes=Splits, version=5)
+@stage(makes=Splits, version=6)
 def split(
     work: Work, clean: CleanDataset, previous: Splits | None, benchmarks: BenchmarkFiles, settings: SplitSettings
 ) -> Splits:

@@ -159,7 +159,7 @@ def _validate(store: Store, names: Names, group: Group, read: Row, alone: bool) 
         after = _same(descended(store, "deduplicate", group))
         return _step(group, "kept", place.row_id, [_deduplicate(store, names, each, place) for each in after])
     told = _rejections(folder, row.source, row.line)
-    text = orjson.dumps({"messages": msgspec.to_builtins(row.messages)}).decode()[:2000]
+    text = orjson.dumps(row.record).decode()[:2000]
     mine = next((each for each in told if alone or each["text"] == text), None)
     if mine is None:
         raise StoreError(f"{folder} neither kept nor rejected row {row.row_id}; this is a bug, report it")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DOCS = "What Great Expectations says of these rows: [Data Docs](data_docs/index.html)."
 
 
-@stage(makes=ValidDataset, version=4, engines=("great_expectations", "tokenizers"))
+@stage(makes=ValidDataset, version=5, engines=("great_expectations", "tokenizers"))
 def validate(work: Work, raw: RawDataset, tokenizer: Tokenizer, settings: ValidateSettings) -> ValidDataset:
     """Run the Great Expectations suite over every row and write what a person wants to see of it.
 

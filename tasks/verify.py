@@ -84,6 +84,8 @@ def write(work: Work, found: Findings) -> None:
     replies = ({"row_id": row_id, **msgspec.to_builtins(reply)} for row_id, reply in found.replies.items())
     rows.write_lines(work.folder / "replies.jsonl", replies)
     asked = f"{len(found.questions.row_ids):,} test prompts, {found.asked.places.total:,} token positions."
+    if found.replies and (tooled := len(found.asked.tooled)):
+        asked += f" {tooled:,} prompts with tools went to llama.cpp as token ids: how it writes tools is not compared."
     verify_report.write(work.report, found.checks, links, asked)
 
 

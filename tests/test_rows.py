@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunemill import rows
@@ -51,6 +53,38 @@ def test_what_was_passed_over_stands_in_parquet_with_line_and_reason(tmp_path: P
     assert pq.read_table(tmp_path / "passed.parquet").to_pylist()[2] == {
         "source": "ab" * 32, "line": 2, "reason": "too early", "detail": "2025-01-01",
     }  # fmt: skip
+
+
+CALL = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"b":1,"a":["x"]}}]')
+RESULT = Message("tool", "[]", '{"id":"call00001","name":"find"}')
+TOOLS = '[{"type":"function","function":{"name":"find"}}]'
+
+
+def test_calls_and_tools_offered_make_another_row_and_come_back_from_parquet(tmp_path: Path) -> None:
+    turns = (TURNS[0], CALL, RESULT, TURNS[1])
+    bare = tuple(Message(turn.role, turn.content) for turn in turns)
+    written = [make_row(said, "ab" * 32, 1, tools=tools) for said in (turns, bare) for tools in (TOOLS, None)]
+    assert len({row.row_id for row in written}) == 4
+    rows.write(tmp_path / "rows.parquet", written)
+    assert rows.read(tmp_path / "rows.parquet") == written
+
+
+def test_a_file_of_rows_without_calls_and_tools_is_still_read(tmp_path: Path) -> None:
+    older = pa.table({"row_id": ["r"], "source": ["s"], "line": [1], "messages": [[{"role": "user", "content": "Hi"}]]})
+    pq.write_table(older, tmp_path / "rows.parquet")
+    assert rows.read(tmp_path / "rows.parquet") == [rows.Row("r", "s", 1, (TURNS[0],))]
+
+
+def test_a_call_is_told_with_its_name_and_arguments_in_their_order() -> None:
+    assert CALL.said == '{"name":"find","arguments":{"b":1,"a":["x"]}}'
+    assert make_row([TURNS[0], msgspec.structs.replace(CALL, content="Wait.")], "s", 1).answer == (
+        'Wait.\n{"name":"find","arguments":{"b":1,"a":["x"]}}'
+    )
+
+
+def test_other_messages_keep_the_tools() -> None:
+    row = make_row([Message("user", " Hi"), CALL], "ab" * 32, 1, tools=TOOLS)
+    assert rows.with_messages(row, (TURNS[0], CALL)) == make_row((TURNS[0], CALL), "ab" * 32, 1, tools=TOOLS)
 
 
 JUDGEMENTS: list[tuple[tuple[Message, ...] | None, bool | None]] = [

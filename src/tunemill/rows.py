@@ -24,11 +24,33 @@ BATCH = 8_192
 """Rows that are read back at once, for the same reason."""
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
+class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One turn of a conversation."""
 
     role: str
     content: str
+    call: str | None = None
+    """JSON of the calls of an assistant turn, [{id, name, arguments}], or of the call that a tool turn answers."""
+
+    @property
+    def said(self) -> str:
+        """All that the turn says: its text and, each on a line of its own, its calls without their ids."""
+        if self.call is None or self.role != "assistant":
+            return self.content
+        calls = [{"name": call["name"], "arguments": call["arguments"]} for call in orjson.loads(self.call)]
+        return "\n".join([*([self.content] if self.content else []), *(orjson.dumps(call).decode() for call in calls)])
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The turn as chat templates take it, and as the OpenAI API writes it but for arguments as an object."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.call is None:
+            return turn
+        called = orjson.loads(self.call)
+        if self.role != "assistant":
+            return {**turn, "name": called["name"], "tool_call_id": called["id"]}
+        functions = [(call["id"], {"name": call["name"], "arguments": call["arguments"]}) for call in called]
+        return {**turn, "tool_calls": [{"id": id_, "type": "function", "function": f} for id_, f in functions]}
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +70,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """Of a preference pair, the turns that a person liked less than the last answer; they are never trained."""
     liked: bool | None = None
     """What a person said of the answer: thumbs up, thumbs down, or nothing."""
+    tools: str | None = None
+    """JSON of the functions that the model could call, [{type, function: {name, …}}]; None where it had none."""
 
     @property
     def place(self) -> tuple[str, str, int]:
@@ -55,12 +79,23 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return (self.time or "", self.source, self.line)
 
     @property
+    def calls(self) -> bool:
+        """Whether the model was offered tools or calls any."""
+        return self.tools is not None or any(message.call is not None for message in self.messages)
+
+    @property
     def answer(self) -> str:
-        """The last assistant turn, "" where the conversation has none."""
+        """What the last assistant turn says, calls included; "" where the conversation has none."""
+        reply = self.reply
+        return "" if reply is None else reply.said
+
+    @property
+    def reply(self) -> Message | None:
+        """The last assistant turn."""
         for message in reversed(self.messages):
             if message.role == "assistant":
-                return message.content
-        return ""
+                return message
+        return None
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -69,6 +104,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
             if self.messages[last].role == "assistant":
                 return self.messages[:last]
         return self.messages
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was said, as a record of `messages` that ingest reads to the same row."""
+        tools = {} if self.tools is None else {"tools": orjson.loads(self.tools)}
+        return {"messages": [message.fields for message in self.messages], **tools}
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -95,16 +136,26 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 def content_id(
-    messages: Iterable[Message], rejected: Iterable[Message] | None = None, liked: bool | None = None
+    messages: Iterable[Message],
+    rejected: Iterable[Message] | None = None,
+    liked: bool | None = None,
+    tools: str | None = None,
 ) -> str:
     """Hash what a row says, so that the same conversation has the same id in every file: 32 hex digits.
 
-    A judgement makes another row of the same conversation; without one the id depends on the messages alone.
+    A judgement, and tools offered, make another row of the same conversation; without them the id depends on the
+    messages alone.
     """
-    said: Any = [[m.role, m.content] for m in messages]
+    said: Any = _said(messages)
     if rejected is not None or liked is not None:
-        said = [said, None if rejected is None else [[m.role, m.content] for m in rejected], liked]
+        said = [said, None if rejected is None else _said(rejected), liked]
+    if tools is not None:
+        said = {"said": said, "tools": tools}
     return hashlib.sha256(orjson.dumps(said)).hexdigest()[:32]
+
+
+def _said(messages: Iterable[Message]) -> list[list[str]]:
+    return [[m.role, m.content] if m.call is None else [m.role, m.content, m.call] for m in messages]
 
 
 def make_row(
@@ -114,23 +165,26 @@ def make_row(
     *,
     rejected: tuple[Message, ...] | None = None,
     liked: bool | None = None,
+    tools: str | None = None,
     **known: str | None,
 ) -> Row:
     """Build a row and its content id; `known` may hold conversation, user and time."""
     turns = tuple(messages)
-    return Row(content_id(turns, rejected, liked), source, line, turns, rejected=rejected, liked=liked, **known)
+    row_id = content_id(turns, rejected, liked, tools)
+    return Row(row_id, source, line, turns, rejected=rejected, liked=liked, tools=tools, **known)
 
 
 def with_messages(row: Row, messages: tuple[Message, ...]) -> Row:
-    """Give a row other messages and the id that follows from them; its origin and its judgement stay."""
-    return msgspec.structs.replace(row, row_id=content_id(messages, row.rejected, row.liked), messages=messages)
+    """Give a row other messages and the id that follows from them; its origin, judgement and tools stay."""
+    row_id = content_id(messages, row.rejected, row.liked, row.tools)
+    return msgspec.structs.replace(row, row_id=row_id, messages=messages)
 
 
 def schema() -> "pa.Schema":
     """Give the parquet schema of a file of rows."""
     import pyarrow as pa
 
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("call", pa.string())])
     return pa.schema(
         [
             ("row_id", pa.string()),
@@ -142,6 +196,7 @@ def schema() -> "pa.Schema":
             ("time", pa.string()),
             ("rejected", pa.list_(message)),
             ("liked", pa.bool_()),
+            ("tools", pa.string()),
         ]
     )
 

@@ -6,7 +6,7 @@ from tests.dedup.conftest import Clean
 from tunemill.artifacts import digest_of
 from tunemill.dedup import Duplicate, jaccard
 from tunemill.dedup.clusters import clusters
-from tunemill.dedup.contradictions import Asked, asked_of, judge, told
+from tunemill.dedup.contradictions import Asked, answered, asked_of, judge, told
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Row
@@ -21,7 +21,7 @@ def clean(rows: Sequence[Row], settings: DeduplicateSettings) -> Clean:
     for places in contradicting(ordered):
         prompt_id = digest_of(asked_of(ordered[places[0]]))
         numbers: dict[str, int] = {}
-        answers = [numbers.setdefault(normalise(ordered[i].answer), i) for i in places]
+        answers = [numbers.setdefault(answered(ordered[i]), i) for i in places]
         asked = [Asked.of(ordered[i], prompt_id) for i in places]
         cases.append((places, asked, judge(asked, answers, settings.contradictions)))
     dropped = {places[at] for places, _, verdict in cases for at in verdict.dropped}
@@ -50,7 +50,7 @@ def contradicting(rows: Sequence[Row]) -> list[list[int]]:
     for i, row in enumerate(rows):
         if prompt := asked_of(row):
             asked.setdefault(prompt, []).append(i)
-    return [places for places in asked.values() if len({normalise(rows[i].answer) for i in places}) > 1]
+    return [places for places in asked.values() if len({answered(rows[i]) for i in places}) > 1]
 
 
 def _duplicate(rows: Sequence[Row], texts: Sequence[str], i: int, k: int, shingle: int) -> Duplicate:

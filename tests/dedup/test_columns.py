@@ -9,7 +9,7 @@ from tests.dedup.conftest import as_columns
 from tests.dedup.test_nights import planted
 from tunemill import rows
 from tunemill.dedup.columns import _special, columns_of, text_hash
-from tunemill.dedup.contradictions import asked_of
+from tunemill.dedup.contradictions import answered, asked_of
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Message, Row, make_row
 
@@ -32,14 +32,39 @@ def drawn(draw: Random) -> list[Row]:
     ]
 
 
+def calling(draw: Random) -> list[Row]:
+    """Draw rows that are offered tools or not, with and without calls among and at the end of their turns."""
+    calls = [None, *(f'[{{"id":"call00001","name":"add","arguments":{{"n":{n}}}}}]' for n in (5, -5))]
+    offered = [None, *(f'[{{"type":"function","function":{{"name":"{name}"}}}}]' for name in ("add", "find"))]
+    return [
+        make_row(
+            [
+                Message("user", "Add it, please"),
+                Message("assistant", draw.choice(("", "One moment.")), draw.choice(calls)),
+                Message("tool", "3", '{"id":"call00001","name":"add"}'),
+                Message("assistant", draw.choice(("", "Done")), draw.choice(calls)),
+            ],
+            "c" * 64,
+            line,
+            tools=draw.choice(offered),
+        )
+        for line in range(200)
+    ]
+
+
+def test_rows_that_differ_in_a_call_or_in_the_tools_offered_alone_have_hashes_of_their_own() -> None:
+    found = as_columns(calling(Random(5))).arrays
+    assert (len(set(found["prompt"].tolist())), len(set(found["answer"].tolist()))) == (18, 6)
+
+
 def test_texts_and_hashes_are_those_of_the_rows() -> None:
-    some = drawn(Random(1)) + planted(Random(2), 500)
+    some = drawn(Random(1)) + planted(Random(2), 500) + calling(Random(5))
     found = as_columns(some)
     texts = [found.texts[a:b].tobytes().decode() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
     assert texts == [normalise(conversation_text(row)) for row in some]
     asked = [asked_of(row) for row in some]
     assert found.arrays["prompt"].tolist() == [text_hash(text) if text else 0 for text in asked]
-    assert found.arrays["answer"].tolist() == [text_hash(normalise(row.answer)) for row in some]
+    assert found.arrays["answer"].tolist() == [text_hash(answered(row)) for row in some]
     assert 100 < sum(not text for text in asked) < 1_900
 
 

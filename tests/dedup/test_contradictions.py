@@ -175,3 +175,17 @@ def test_each_rule_leaves_8837_rows_of_banking77_or_one_less(
     found = deduplicate(banking, DeduplicateSettings(contradictions=rule))
     assert len(found.kept) == kept
     assert len(found.kept) + len(found.duplicates) + found.dropped == 10_003
+
+
+def calling(number: int, line: int, tools: str | None = None) -> Row:
+    call = f'[{{"id":"call00001","name":"sum","arguments":{{"by":{number}}}}}]'
+    return make_row([Message("user", "Add."), Message("assistant", "", call)], "a" * 64, line, tools=tools)
+
+
+def test_calls_with_another_argument_contradict_each_other_and_the_same_calls_do_not() -> None:
+    assert contradicting([calling(5, 1), calling(-5, 2)]) == [[0, 1]]
+    assert contradicting([calling(5, 1), calling(5, 2)]) == []
+
+
+def test_the_same_prompt_with_other_tools_asks_something_else() -> None:
+    assert contradicting([calling(5, 1, tools='[{"name":"a"}]'), calling(6, 2, tools='[{"name":"b"}]')]) == []

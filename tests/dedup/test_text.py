@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunemill.dedup.text import conversation_text, normalise, normalise_all, prompt_text
-from tunemill.rows import Message, make_row
+from tunemill.rows import Message, Row, make_row
 
 TURNS = [
     Message("system", "Be brief."),
@@ -58,3 +58,14 @@ def test_the_system_turn_is_no_part_of_the_conversation() -> None:
 
 def test_the_prompt_is_what_the_user_said() -> None:
     assert prompt_text(make_row(TURNS, "a" * 64, 1)) == "Where is it?\nThanks"
+
+
+def calling(arguments: str) -> Row:
+    call = Message("assistant", "", f'[{{"id":"call00001","name":"sum","arguments":{arguments}}}]')
+    return make_row([TURNS[1], call], "a" * 64, 1)
+
+
+def test_two_rows_that_differ_in_the_sign_of_an_argument_are_not_the_same_text() -> None:
+    texts = [normalise(conversation_text(calling(f'{{"by":{number}}}'))) for number in (5, -5)]
+    assert texts[0] != texts[1]
+    assert texts[0].startswith("where is it name sum arguments by 5 ")

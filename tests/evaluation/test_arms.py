@@ -1,5 +1,8 @@
 import pytest
 
+from tests.models.conftest import Build
+from tests.models.conftest import tokenizer_folder as tokenizer_folder
+from tests.models.tool_templates import HERMES
 from tunemill.errors import ConfigError, DataError, ModelError
 from tunemill.evaluation.arms import (
     REFUSED,
@@ -7,11 +10,15 @@ from tunemill.evaluation.arms import (
     Arm,
     Request,
     answer_tokens,
+    as_written,
     choose_examples,
     held_out,
+    request,
     with_examples,
+    with_tools,
 )
 from tunemill.evaluation.settings import FewShotSettings
+from tunemill.models.chat import Chat
 from tunemill.rows import Message, Row, make_row
 
 
@@ -125,3 +132,45 @@ def test_an_answer_with_other_tokens_after_examples_stops_the_evaluation() -> No
 def test_a_test_row_that_the_template_refuses_stops_the_evaluation() -> None:
     with pytest.raises(DataError, match="the chat template refuses test row"):
         answer_tokens({"base": [_request(REFUSED)], "few_shot": [_request(REFUSED)]}, TRAIN[:1], 100)
+
+
+CALL = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"number":7}}]')
+TOOLS = '[{"type":"function","function":{"name":"find"}}]'
+CALLING = make_row([Message("user", "Where is 7?"), CALL], "0" * 64, 1, tools=TOOLS)
+
+
+def test_an_example_that_calls_a_tool_is_shown_with_its_call() -> None:
+    assert with_examples((Message("user", "new question"),), [CALLING])[1] == CALL
+
+
+def test_the_tools_of_examples_are_offered_once_after_those_of_the_question() -> None:
+    own = '[{"type":"function","function":{"name":"count"}}]'
+    assert with_tools(own, [CALLING, TRAIN[0], CALLING]) == f"{own[:-1]},{TOOLS[1:]}"
+    assert with_tools(None, TRAIN[:2]) is None
+
+
+@pytest.fixture
+def chat(tokenizer_folder: Build) -> Chat:
+    return Chat(tokenizer_folder(HERMES))
+
+
+def test_a_call_is_scored_by_the_text_that_the_model_would_write(chat: Chat) -> None:
+    asked = request(chat, CALLING.prompt, CALLING.reply, 8192, 24, CALLING.tools)
+    written = as_written(chat, CALLING, asked)
+    assert written.row_id == CALLING.row_id
+    assert written.answer == '<tool_call>\n{"name": "find", "arguments": {"number": 7}}\n</tool_call>'
+    assert as_written(chat, TRAIN[0], request(chat, TRAIN[0].prompt, TRAIN[0].reply, 8192, 24)) == TRAIN[0]
+
+
+def test_a_call_has_the_same_tokens_after_examples_with_other_tools(chat: Chat) -> None:
+    other = make_row([Message("user", "How many?"), CALL], "0" * 64, 2, tools=TOOLS.replace("find", "count"))
+    alone = request(chat, CALLING.prompt, CALLING.reply, 8192, 24, CALLING.tools)
+    shown = with_examples(CALLING.prompt, [other])
+    after = request(chat, shown, CALLING.reply, 8192, 24, with_tools(CALLING.tools, [other]))
+    assert len(after.prompt) > len(alone.prompt)
+    assert answer_tokens({"base": [alone], "few_shot": [after]}, [CALLING], 8192) == [len(alone.answer)]
+
+
+def test_a_template_without_a_place_for_tools_refuses_the_question(tokenizer_folder: Build) -> None:
+    asked = request(Chat(tokenizer_folder()), CALLING.prompt, CALLING.reply, 8192, 24, CALLING.tools)
+    assert asked.failure == REFUSED

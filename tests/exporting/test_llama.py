@@ -161,6 +161,13 @@ def test_a_position_alone_is_scored_as_among_all(f16: Path, chat: Chat, tmp_path
 
 
 @pytest.mark.model
+def test_a_prompt_of_token_ids_is_answered_as_it_stands(q8_0: Path, chat: Chat, tmp_path: Path) -> None:
+    ids = chat.prompt(PARIS)
+    spoken, given, nothing = llama.ask(q8_0, [PARIS, ids, []], 8, 512, tmp_path)
+    assert (given.prompt_ids, given.text, given.ids) == (ids, spoken.text, spoken.ids)
+    assert (nothing.prompt_ids, nothing.failure) == ([], "it could not be asked of the adapter either")
+
+
 def test_the_engine_that_answers_and_the_one_that_scores_agree(q8_0: Path, tmp_path: Path) -> None:
     (reply,) = llama.ask(q8_0, [PARIS], 16, 512, tmp_path)
     whole, start = [*reply.prompt_ids, *reply.ids], len(reply.prompt_ids) - 1

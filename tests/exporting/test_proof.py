@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -89,6 +90,16 @@ def test_one_prompt_of_four_with_other_ids_fails_the_template_or_tokenizer(tmp_p
     given = asked(tmp_path, {})
     other = {**given.prompts, given.rows[2].row_id: [1, 2, 4]}
     assert failed(given, tmp_path, prompts=other) == ["prompts with the same token ids"]
+
+
+def test_prompts_with_tools_are_not_compared_and_nothing_to_compare_is_then_no_fault(tmp_path: Path) -> None:
+    given = asked(tmp_path, {})
+    rows = [msgspec.structs.replace(row, tools="[]") for row in given.rows]
+    tooled = msgspec.structs.replace(given, rows=rows)
+    assert tooled.tooled == {row.row_id for row in rows} and given.tooled == frozenset()
+    apart = msgspec.structs.replace(tooled, forged=tooled.tooled)
+    assert failed(apart, tmp_path, prompts={}) == []
+    assert failed(msgspec.structs.replace(given, forged=tooled.tooled), tmp_path) == ["prompts with the same token ids"]
 
 
 def test_answers_that_go_on_after_the_turn_fail(tmp_path: Path) -> None:

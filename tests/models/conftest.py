@@ -78,7 +78,7 @@ def stock(folder: Path, messages: list[Message], **kwargs: Any) -> list[int]:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    turns = [message.fields for message in messages]
     return list(tokenizer.apply_chat_template(turns, return_dict=False, **kwargs))
 
 

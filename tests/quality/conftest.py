@@ -17,7 +17,7 @@ def row(line, question="Where is my parcel?", answer=LONG_ENOUGH, roles="user as
     return make_row(turns, SOURCE, line)
 
 
-def words(messages):
+def words(messages, tools=None):
     return sum(len(message.content.split()) for message in messages)
 
 

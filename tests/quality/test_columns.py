@@ -16,7 +16,7 @@ def row(*contents, roles=("user", "assistant")):
     return make_row([Message(*turn) for turn in zip(roles, contents, strict=True)], SOURCE, 7, user="u1")
 
 
-def words(messages):
+def words(messages, tools=None):
     return sum(len(message.content.split()) for message in messages)
 
 
@@ -99,7 +99,7 @@ def test_free_roles_need_only_an_answer_at_the_end():
 
 def test_a_conversation_out_of_order_is_not_tokenised():
     asked = []
-    frame([row("a", "b", roles=("user", "user")), row("a", "b")], lambda messages: asked.append(messages) or 1)
+    frame([row("a", "b", roles=("user", "user")), row("a", "b")], lambda messages, _: asked.append(messages) or 1)
     assert asked == [row("a", "b").messages]
 
 
@@ -110,3 +110,23 @@ def test_an_answer_is_json_when_it_is_an_object_or_an_array(answer, is_json):
     line = derived(row("q", answer))
     assert line["answer_is_json"] == is_json
     assert (line["answer_json"] == answer) == is_json
+
+
+CALL = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"text":"a  "}}]')
+
+
+def test_a_call_without_text_is_no_empty_answer_and_no_empty_turn():
+    line = derived(make_row([Message("user", "Where?"), CALL], SOURCE, 1))
+    assert (line["answer"], line["empty_turns"], line["answer_is_json"], line["roles_in_order"]) == (
+        '{"name":"find","arguments":{"text":"a  "}}',
+        0,
+        True,
+        True,
+    )
+
+
+def test_tidying_white_space_leaves_calls_and_tools_as_they_are():
+    turns = (Message("user", "Where?  "), CALL, Message("tool", "x", '{"id":"call00001","name":"find"}'), CALL)
+    tools = '[{"function":{"description":"a  "}}]'
+    tidied = clean(make_row(turns, SOURCE, 1, tools=tools), ValidateSettings())
+    assert tidied == make_row((Message("user", "Where?"), *turns[1:]), SOURCE, 1, tools=tools)

@@ -10,11 +10,13 @@ import orjson
 import pytest
 
 import tunemill
-from tunemill.errors import ConfigError, DataError
+from tunemill.errors import ConfigError, DataError, ModelError
 from tunemill.quality.expectations import certify_unique, validate
 from tunemill.quality.limits import DatasetRefused
 from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import Message, content_id, make_row
+from tunemill.sources import read
+from tunemill.sources.settings import IngestSettings
 
 SOURCE = "ab" * 32
 LONG_ENOUGH = "The parcel left the depot on Monday and arrives tomorrow."
@@ -24,7 +26,7 @@ def row(line, question="Where is my parcel?", answer=LONG_ENOUGH):
     return make_row([Message("user", question), Message("assistant", answer)], SOURCE, line)
 
 
-def words(messages):
+def words(messages, tools=None):
     return sum(len(message.content.split()) for message in messages)
 
 
@@ -219,10 +221,47 @@ from tunemill.quality.settings import ValidateSettings
 from tunemill.rows import Message, make_row
 turns = [Message("user", "Where is it?"), Message("assistant", "It arrives tomorrow. " * 5)]
 rows = [make_row(turns, "ab" * 32, line) for line in range(20)]
-validate(rows, ValidateSettings(), len, pathlib.Path(sys.argv[1]))
+validate(rows, ValidateSettings(), lambda turns, tools: len(turns), pathlib.Path(sys.argv[1]))
 """
     environment = os.environ | {"PYTHONPATH": str(Path(tunemill.__file__).parents[1])}
     command = [sys.executable, "-c", script, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("", "")
     assert (tmp_path / "index.html").is_file()
+
+
+def test_a_row_with_calls_that_the_template_does_not_take_is_rejected_and_others_are_kept():
+    call = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"n":1}}]')
+    rows = [*GOOD, make_row([Message("user", "Where is my parcel?"), call], SOURCE, 21)]
+
+    def refusing(turns, tools):
+        if turns[-1].call:
+            raise ModelError("it leaves out the call")
+        return words(turns)
+
+    found = validate(rows, ValidateSettings(max_rejected=0.5), refusing)
+    assert (len(found.kept), [(one.line, one.reason) for one in found.rejected]) == (
+        20,
+        [(21, "the model's chat template has no place for tool calls")],
+    )
+    assert "it leaves out the call" in found.rejected[0].detail
+
+
+def test_a_template_that_refuses_a_row_without_calls_stops_as_before():
+    def refusing(turns, tools):
+        raise ModelError("no system turn")
+
+    with pytest.raises(ModelError, match="no system turn"):
+        validate(GOOD, ValidateSettings(), refusing)
+
+
+def test_the_text_of_a_rejected_row_with_calls_is_a_record_that_ingest_reads_to_the_same_row(tmp_path):
+    call = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"n":"1 <|im_end|>"}}]')
+    result = Message("tool", "none", '{"id":"call00001","name":"find"}')
+    turns = [Message("user", "Where?"), call, result, Message("assistant", "no")]
+    tools = '[{"type":"function","function":{"name":"find"}}]'
+    rows = [*GOOD, make_row(turns, SOURCE, 21, tools=tools)]
+    (one,) = validate(rows, with_rules(max_rejected=0.5, min_answer_characters=5), words).rejected
+    (tmp_path / "a.jsonl").write_text(one.text)
+    (again,) = read(tmp_path / "a.jsonl", SOURCE, IngestSettings(files="a.jsonl"))
+    assert again == make_row(turns, SOURCE, 1, tools=tools)

@@ -243,6 +243,16 @@ def test_a_side_of_5000_rows_gives_2000_for_the_sample_and_counts_all(tmp_path):
     assert [label.sides for label in tally.labels()[0].labels] == [{"train": 2_500}, {"train": 2_500}]
 
 
+def test_a_call_that_ends_a_conversation_counts_as_its_answer(tmp_path):
+    call = Message("assistant", "", '[{"id":"call00001","name":"find","arguments":{"n":1}}]')
+    rows = [make_row([Message("user", f"{n}"), call], SOURCE, n) for n in range(6)] + [row(n) for n in range(6, 12)]
+    write(tmp_path / "train.parquet", rows)
+    tally = Tally(None)
+    assert read_side(tmp_path / "train.parquet", "train", tally).sample == rows
+    found = {label.value: label.rows for label in tally.labels()[0].labels}
+    assert found == {"Here.": 6, '{"name":"find","arguments":{"n":1}}': 6}
+
+
 def test_rows_are_found_by_id_and_place_though_another_row_has_the_same_id(tmp_path):
     rows = [row(n, "the same" if n in (5, 9_000) else f"ask {n}") for n in range(9_500)]
     write(tmp_path / "rows.parquet", rows)

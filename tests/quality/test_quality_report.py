@@ -35,7 +35,7 @@ def test_the_headline_counts_every_row(report):
 
 def test_every_expectation_has_a_line_with_its_outcome(validated, report):
     lines = [line for line in report.splitlines() if "| `expect_" in line]
-    assert len(lines) == len(validated.summary.expectations) == 11
+    assert len(lines) == len(validated.summary.expectations) == 12
     assert (
         "| `answer` shorter than 50 characters | `expect_column_values_to_be_between` | 30 | 3 rows rejected |" in lines
     )

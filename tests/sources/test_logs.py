@@ -54,7 +54,7 @@ def test_the_first_of_3_choices_is_taken_and_the_others_are_counted(of):
 REFUSED = {
     "an answer cut off": (call(choice(finish_reason="length")), "answer cut off"),
     "an answer filtered": (call(choice(finish_reason="content_filter")), "answer filtered"),
-    "a tool call": (call(choice(None, finish_reason="tool_calls")), "wrong type"),
+    "a tool call that is not there": (call(choice(None, finish_reason="tool_calls")), "wrong type"),
     "an error of the envelope": (call(error={"message": "rate limit", "code": 429}), "failed request"),
     "an error for a response": ({"request": {}, "response": {"error": "boom"}}, "failed request"),
     "a status of 500": (call(status_code=500), "failed request"),
@@ -66,8 +66,7 @@ REFUSED = {
     "a choice that is text": (call("Hello"), "wrong type"),
     "a piece of a stream": (call({"delta": {"content": "He"}}), "missing key"),
     "no messages": ({"request": {"input": "Hi"}, "response": {"choices": [choice()]}}, "missing key"),
-    "tools in the request": (call(request={"tools": [{"type": "function"}]}), "unsupported key"),
-    "functions in the request": (call(request={"functions": [{"name": "f"}]}), "unsupported key"),
+    "a tool without a name": (call(request={"tools": [{"type": "function"}]}), "broken tools"),
     "an empty answer": (call(choice("")), "empty answer"),
 }
 
@@ -78,12 +77,18 @@ def test_an_exchange_is_refused_with_its_reason(of, record, reason):
     assert (got.reasons, got.rows) == ([(1, reason)], [])
 
 
-@pytest.mark.parametrize("key", ["tool_calls", "function_call"])
-def test_a_call_in_the_answer_or_in_an_earlier_turn_is_refused(of, key):
-    calls = {"role": "assistant", "content": None, key: {"name": "f"}}
-    assert of(call({"message": calls}), call(request={"messages": [*ASKED, calls]})).reasons == [
-        (1, "unsupported key"),
-        (2, "unsupported key"),
+def test_tools_of_the_request_and_calls_of_the_answer_and_of_earlier_turns_are_kept(of):
+    asked = {"id": "a", "type": "function", "function": {"name": "find", "arguments": '{"order": 7}'}}
+    said = {"role": "assistant", "content": None, "tool_calls": [asked]}
+    found = {"role": "tool", "tool_call_id": "a", "content": "[]"}
+    request = {"messages": [*ASKED, said, found], "tools": [{"type": "function", "function": {"name": "find"}}]}
+    answer = {"message": {**said, "tool_calls": [{**asked, "id": "b"}]}, "finish_reason": "tool_calls"}
+    (row,) = of(call(answer, request=request)).rows
+    assert row.tools == '[{"type":"function","function":{"name":"find"}}]'
+    assert [(turn.role, turn.call) for turn in row.messages[2:]] == [
+        ("assistant", '[{"id":"call00001","name":"find","arguments":{"order":7}}]'),
+        ("tool", '{"id":"call00001","name":"find"}'),
+        ("assistant", '[{"id":"call00002","name":"find","arguments":{"order":7}}]'),
     ]
 
 

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tunemill.rows import PassedOver, Rejected, Row
@@ -86,12 +87,6 @@ def test_the_kto_array_gives_300_rows_at_rising_lines_where_thumbs_down_are_kept
     assert [row.line for row in rows] == sorted({row.line for row in rows})
 
 
-def test_of_300_sharegpt_chats_109_have_no_tools_and_are_rows():
-    rows, rejected, _ = read_real("llamafactory-demo/glaive_toolcall_en_demo.json")
-    assert (len(rows), Counter(r.reason for r in rejected)) == (109, {"unsupported key": 191})
-    assert {message.role for row in rows for message in row.messages} == {"user", "assistant"}
-
-
 def test_a_production_log_gives_5_rows_with_system_prompt_and_time():
     rows, rejected, _ = read_real("news-flywheel/raw_log_sample.jsonl")
     assert (len(rows), len(rejected)) == (5, 0)
@@ -134,3 +129,17 @@ def test_the_production_log_is_filtered(where, kept, passed):
     found, counts = outcomes("news-flywheel/raw_log_sample.jsonl", where=where)
     assert (sum(isinstance(outcome, Row) for outcome in found), counts.records) == (kept, 5)
     assert Counter(outcome.reason for outcome in found if isinstance(outcome, PassedOver)) == passed
+
+
+def test_300_tool_chats_keep_their_211_calls_results_and_tools():
+    rows, rejected, _ = read_real("llamafactory-demo/glaive_toolcall_en_demo.json")
+    turns = [turn for row in rows for turn in row.messages if turn.call]
+    assert (len(rows), len(rejected)) == (300, 0)
+    assert Counter(turn.role for turn in turns) == {"assistant": 211, "tool": 211}
+    assert sum(row.tools is not None for row in rows) == 191
+    offered = [{tool["function"]["name"] for tool in orjson.loads(row.tools or "[]")} for row in rows]
+    called = [
+        {call["name"] for turn in row.messages if turn.role == "assistant" for call in orjson.loads(turn.call or "[]")}
+        for row in rows
+    ]
+    assert all(names <= known for names, known in zip(called, offered, strict=True))

@@ -117,9 +117,7 @@ REFUSED = {
     "an input that is a number": ({"instruction": "Hi", "input": 7, "output": "x"}, "wrong type"),
     "a system key that is a list": ({"system": [], "messages": CHAT}, "wrong type"),
     "two system prompts": ({"system": "a", "messages": [{"role": "system", "content": "b"}, *CHAT]}, "unsupported key"),
-    "tools": ({"tools": [{"name": "f"}], "messages": CHAT}, "unsupported key"),
     "an earlier history": ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "unsupported key"),
-    "a tool call": ({"messages": [CHAT[0], {**CHAT[1], "tool_calls": [{"id": "1"}]}]}, "unsupported key"),
     "an answer of weight 0": ({"messages": [CHAT[0], {**CHAT[1], "weight": 0}]}, "turn weight"),
     "an answer of weight 0.5": ({"messages": [CHAT[0], {**CHAT[1], "loss_weight": 0.5}]}, "turn weight"),
 }
@@ -130,14 +128,6 @@ def test_a_record_is_refused_with_its_reason(of, record, reason):
     got = of(record)
     assert (got.reasons, got.rows) == ([(1, reason)], [])
     assert got.rejected[0].detail
-
-
-def test_a_tool_call_says_what_is_missing_and_what_to_do(of):
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
-    assert of({"messages": [CHAT[0], call]}).rejected[0].detail == (
-        "turn 2: `tool_calls` is not empty; rows do not hold tool calls yet, nor does training render them; "
-        "leave these records out of ingest.files"
-    )
 
 
 def test_the_developer_of_newer_apis_is_the_system(of):

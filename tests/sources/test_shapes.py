@@ -45,7 +45,7 @@ SHAREGPT_REFUSED = {
     "an unknown speaker": ([*HUMAN, {"from": "ghost", "value": "Boo"}], "unknown role"),
     "a speaker that is a number": ([{"from": 1, "value": "Boo"}], "wrong type"),
     "a turn without value": ([{"from": "human"}], "missing content"),
-    "a function call": ([*HUMAN, {"from": "function_call", "value": "{}"}], "unsupported key"),
+    "a function call": ([*HUMAN, {"from": "function_call", "value": "{}"}], "broken call"),
     "no answer": (HUMAN, "no assistant turn"),
     "an empty list": ([], "empty messages"),
     "a string": ("Hi", "wrong type"),

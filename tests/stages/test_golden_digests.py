@@ -29,11 +29,11 @@ from tunemill.sources import expand
 from tunemill.store import Store
 
 GOLDEN = {
-    ("ingest", 4): ("8f7ee2ca80808da246f21b8cf7fd3097", "035f0d0126cb64e10c5afe218b85d357"),
-    ("validate", 4): ("4184f6ac2b7ba115a14ad7fab919e740", "4e35b9408a24ed9e1691646a42722024"),
-    ("deduplicate", 6): ("c22ef42a6096e27f153be820f43726ce", "b8b6e4fa698f2dca04b3d6a215d02755"),
-    ("split", 5): ("b25993d62727a592782f8a52a2eb430f", "458c23e418dc98b1137a2c649fc3d644"),
-    ("page", 3): ("c19355fb462a548d5b4e7dd7c5971607", "7cb653878f5cd1f98d1c79879c9d642f"),
+    ("ingest", 5): ("8f7ee2ca80808da246f21b8cf7fd3097", "2ab3644efb760f8656c8f2097b851ee4"),
+    ("validate", 5): ("85f96cc2382428ea306f129315cca817", "f4b13ea9d45c13c86c1469be0f9779af"),
+    ("deduplicate", 7): ("a6944e3679248055eec638c9fff2e993", "9da4aa0b90446ecb322e1e6608e69cd9"),
+    ("split", 6): ("d4ab189beed74c59aef76d66db02c46b", "44642c2a09b04c3a81b16e7d03c901f2"),
+    ("page", 3): ("dc1352af50fa9b6d29ff09b25de236df", "7cb653878f5cd1f98d1c79879c9d642f"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -19,6 +19,7 @@ from tasks.preview_text import tell
 from tasks.suggest_map import line, suggest
 from tests.models.conftest import CHATML, Build
 from tests.models.conftest import tokenizer_folder as tokenizer_folder
+from tests.models.tool_templates import HERMES
 from tunemill.artifacts import Tokenizer
 from tunemill.config import PipelineConfig, load
 from tunemill.home import PROJECT, Home
@@ -297,3 +298,41 @@ def test_the_quickstarts_model_sees_what_transformers_gives_it(checkpoint: Path)
         assert "".join(part.text for part in row.parts) == model.text(row.messages)
         answers = [message.content for message in row.messages if message.role == "assistant"]
         assert [part.text for part in row.parts if part.trained] == [f"{answer}<|im_end|>" for answer in answers]
+
+
+def calling() -> dict[str, object]:
+    call = {"id": "a", "type": "function", "function": {"name": "find", "arguments": '{"number": 7}'}}
+    return {
+        "messages": [
+            {"role": "user", "content": "Where is order 7, please?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "behind the shed"},
+            {"role": "assistant", "content": ANSWER},
+        ],
+        "tools": [{"type": "function", "function": {"name": "find"}}],
+    }
+
+
+def test_a_call_is_shown_as_the_model_will_see_it_with_its_trained_tokens(held: Callable[..., Chat]) -> None:
+    held(template=HERMES)
+    (row,) = preview(put("log.jsonl", calling())).shown
+    trained = [part.text for part in row.parts if part.trained]
+    assert trained == [
+        '<tool_call>\n{"name": "find", "arguments": {"number": 7}}\n</tool_call><|im_end|>',
+        f"{ANSWER}<|im_end|>",
+    ]
+
+
+def test_a_row_with_calls_would_be_rejected_where_the_template_has_no_place_for_them(
+    held: Callable[..., Chat],
+) -> None:
+    held()
+    found = preview(put("log.jsonl", calling(), chat("Where is it, please?")), quickstart())
+    assert [(one.stage, one.reason, one.line) for one in found.rejected] == [
+        ("validate", "the model's chat template has no place for tool calls", 1)
+    ]
+    assert (len(found.shown), found.stops) == (1, [])
+
+
+def test_without_a_tokenizer_a_call_is_shown_as_text() -> None:
+    assert 'assistant: {"name":"find","arguments":{"number":7}}' in printed(preview(put("log.jsonl", calling())))

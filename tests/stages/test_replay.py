@@ -65,7 +65,7 @@ def rejected_by_rules(config: PipelineConfig) -> Listing:
     """Give what validate lists of the rows of ingest; it lists every row that breaks a rule on rows."""
     raw, _ = ingested(config.ingest)
     rows = segments.read(Store(Home.find().store).open(raw) / "rows")
-    found = expectations.examine(rows, config.validation, lambda turns: 10)
+    found = expectations.examine(rows, config.validation, lambda turns, tools: 10)
     return [{name: getattr(one, name) for name in one.__struct_fields__} for one in found.rejected]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from tunemill.dedup.contradictions import asked_of
+from tunemill.dedup.contradictions import answered, asked_of
 from tunemill.dedup.segments import Array, recounted
 from tunemill.dedup.text import conversation_text, normalise
 from tunemill.rows import Row
@@ -98,14 +98,18 @@ def _said(messages: "pa.ListArray") -> tuple[Array, Array, Array, Array]:
 
 
 def _special(batch: "pa.RecordBatch") -> Array:
-    """Give the rows with a turn that says more than its role and its content: they are read as rows."""
+    """Give the rows with tools, or a turn that says more than its role and its content: they are read as rows."""
     messages = batch.column("messages")
     turns, first = messages.flatten(), messages.offsets.to_numpy()
     more = np.zeros(len(turns), np.bool_)
     for field in turns.type:
         if field.name not in ("role", "content") and turns.field(field.name).null_count < len(turns):
             more |= turns.field(field.name).is_valid().to_numpy(zero_copy_only=False)
-    return np.unique(np.searchsorted(first - first[0], np.flatnonzero(more), side="right") - 1)
+    special = np.zeros(len(messages), np.bool_)
+    special[np.searchsorted(first - first[0], np.flatnonzero(more), side="right") - 1] = True
+    if (tools := batch.column("tools")).null_count < len(tools):
+        special |= tools.is_valid().to_numpy(zero_copy_only=False)
+    return np.flatnonzero(special)
 
 
 def _by_rows(found: dict[str, Array], places: Array, rows: Sequence[Row]) -> dict[str, Array]:
@@ -115,7 +119,7 @@ def _by_rows(found: dict[str, Array], places: Array, rows: Sequence[Row]) -> dic
         texts[place] = np.frombuffer(normalise(conversation_text(row)).encode(), np.uint8)
         asked = asked_of(row)
         found["prompt"][place] = max(text_hash(asked), 1) if asked else 0
-        found["answer"][place] = text_hash(normalise(row.answer))
+        found["answer"][place] = text_hash(answered(row))
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     return {**found, "texts": np.concatenate(texts), "lengths": lengths}
 

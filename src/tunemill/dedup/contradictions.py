@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from tunemill.dedup.settings import ContradictionRule
-from tunemill.dedup.text import normalise
+from tunemill.dedup.text import normalise, spoken
 from tunemill.rows import Row
 
 EXCERPT = 200
@@ -58,7 +58,7 @@ class Asked(msgspec.Struct, frozen=True):
     @staticmethod
     def of(row: Row, prompt_id: str) -> "Asked":
         """Take the beginnings of a row's prompt and answer."""
-        shown = row.prompt[-1].content[:EXCERPT], row.answer[:EXCERPT]
+        shown = row.prompt[-1].said[:EXCERPT], row.answer[:EXCERPT]
         return Asked(prompt_id, row.row_id, row.source, row.line, row.time, *shown)
 
 
@@ -77,11 +77,18 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def asked_of(row: Row) -> str:
-    """Normalise every turn before the last answer, its role in front; "" where no user says anything."""
-    turns = [(turn.role, normalise(turn.content)) for turn in row.prompt]
+    """Normalise tools and every turn before the last answer, its role in front; "" where no user says anything."""
+    turns = [(turn.role, normalise(spoken(turn))) for turn in row.prompt]
     if not any(text for role, text in turns if role == "user"):
         return ""
+    if row.tools is not None:
+        turns.insert(0, ("tools", normalise(row.tools)))
     return "\n".join(f"{role} {text}" for role, text in turns)
+
+
+def answered(row: Row) -> str:
+    """Normalise what the last answer says, calls included; "" where the conversation has none."""
+    return normalise(spoken(row.reply)) if row.reply else ""
 
 
 def judge(rows: Sequence[Asked], answers: Sequence[int], rule: ContradictionRule) -> Verdict:

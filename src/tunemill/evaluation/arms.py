@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
+import orjson
 
 from tunemill.errors import ConfigError, DataError, ModelError, TunemillError
 from tunemill.evaluation.settings import FewShotSettings
@@ -82,13 +83,29 @@ def with_examples(prompt: Sequence[Message], examples: Sequence[Row]) -> tuple[M
     shown = [
         message
         for row in examples
-        for message in (*row.prompt, Message("assistant", row.answer))
+        for message in (*row.prompt, *([row.reply] if row.reply else []))
         if message.role != "system"
     ]
     return (*prompt[:lead], *shown, *prompt[lead:])
 
 
-def request(chat: "Chat", prompt: Sequence[Message], answer: str | None, context: int, max_new_tokens: int) -> Request:
+def with_tools(tools: str | None, examples: Sequence[Row]) -> str | None:
+    """Offer the tools of the examples after those of the question: an example may call what the question has not."""
+    every = [
+        tool for row_tools in (tools, *(row.tools for row in examples)) for tool in orjson.loads(row_tools or "[]")
+    ]
+    different = {orjson.dumps(tool): tool for tool in every}
+    return orjson.dumps(list(different.values())).decode() if different else None
+
+
+def request(
+    chat: "Chat",
+    prompt: Sequence[Message],
+    answer: Message | str | None,
+    context: int,
+    max_new_tokens: int,
+    tools: str | None = None,
+) -> Request:
     """Turn a question into ids; too long a prompt, or one the chat template refuses, is a failure and not an error.
 
     Raises:
@@ -97,10 +114,12 @@ def request(chat: "Chat", prompt: Sequence[Message], answer: str | None, context
     Args:
         answer: the right answer, None for a question without one.
         context: tokens that the model can hold; prompt and right answer, and prompt and `max_new_tokens`, must fit.
+        tools: the functions that the model is offered, as a row holds them.
     """
+    reply = Message("assistant", answer) if isinstance(answer, str) else answer
     try:
-        ids = chat.prompt(prompt)
-        encoded = None if answer is None else chat.encode((*prompt, Message("assistant", answer)))
+        ids = chat.prompt(prompt, tools)
+        encoded = None if reply is None else chat.encode((*prompt, reply), tools)
     except TunemillError:
         return Request([], [], [], REFUSED)
     whole = [] if encoded is None else encoded.ids
@@ -112,6 +131,18 @@ def request(chat: "Chat", prompt: Sequence[Message], answer: str | None, context
         )
     too_long = max(len(whole), len(ids) + max_new_tokens) > context
     return Request(ids, whole, places, TOO_LONG if too_long else None)
+
+
+def as_written(chat: "Chat", row: Row, asked: Request) -> Row:
+    """Give the row with a call in its answer as the text that the model would write, to score its answers by."""
+    if row.reply is None or row.reply.call is None or not asked.answer:
+        return row
+    return answering(row, chat.decode(_answer_ids(asked)))
+
+
+def answering(row: Row, text: str) -> Row:
+    """Give the row with another answer; its id stays."""
+    return msgspec.structs.replace(row, messages=(*row.prompt, Message("assistant", text)))
 
 
 def answer_tokens(requests: Mapping[Arm, Sequence[Request]], rows: Sequence[Row], context: int) -> list[int]:

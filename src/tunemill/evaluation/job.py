@@ -82,6 +82,7 @@ def run(job: Job, emit: Emit) -> Summary:
     chat = Chat(job.tokenizer)
     questions = {arm: put(chat, tested, examples if arm == "few_shot" else [], context, settings) for arm in ARMS}
     tokens = arms.answer_tokens({arm: questions[arm].tested for arm in ARMS}, tested, context)
+    tested = [arms.as_written(chat, row, one) for row, one in zip(tested, questions["base"].tested, strict=True)]
     device = find_device()
     model = load_trained(job.model, job.method, job.adapter, device, dequantize=device == "cpu")
     results: dict[Arm, ArmResult] = {}
@@ -106,9 +107,14 @@ def put(
 ) -> Questions:
     """Write every question of one arm as token ids, with `examples` before it."""
     limits = (context, settings.max_new_tokens)
+
+    def request(turns: Sequence[Message], answer: Message | None, tools: str | None) -> Request:
+        shown, offered = arms.with_examples(turns, examples), arms.with_tools(tools, examples)
+        return arms.request(chat, shown, answer, *limits, offered)
+
     return Questions(
-        [arms.request(chat, arms.with_examples(row.prompt, examples), row.answer, *limits) for row in tested],
-        [arms.request(chat, arms.with_examples(turns, examples), None, *limits) for turns in _fixed(settings)],
+        [request(row.prompt, row.reply, row.tools) for row in tested],
+        [request(turns, None, None) for turns in _fixed(settings)],
     )
 
 

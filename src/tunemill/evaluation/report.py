@@ -197,7 +197,7 @@ def _cost(summary: Summary, seconds: Mapping[Arm, float]) -> str:
 
 def _side_by_side(number: int, sample: Sample) -> str:
     parts = [f"### {number}"]
-    parts += [f"{turn.role}:\n\n{_fenced(turn.content)}" for turn in sample.turns]
+    parts += [f"{turn.role}:\n\n{_fenced(turn.said)}" for turn in sample.turns]
     if sample.expected is not None:
         parts.append(f"expected:\n\n{_fenced(sample.expected)}")
     for arm, answer in sample.answers.items():

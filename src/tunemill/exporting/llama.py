@@ -74,7 +74,7 @@ def quantize(source: Path, out: Path, kind: QuantizationType) -> dict[str, int]:
 
 def ask(
     model: Path,
-    prompts: Sequence[Sequence[Message]],
+    prompts: Sequence[Sequence[Message] | list[int]],
     max_new_tokens: int,
     context: int,
     scratch: Path,
@@ -83,6 +83,7 @@ def ask(
     """Answer every prompt greedily, one after another, in the order given; a reply depends on its own prompt alone.
 
     Args:
+        prompts: conversations, or token ids that are shown as they are.
         context: tokens that the longest prompt and its answer take together; a longer one is a failure in its place.
         scratch: folder that may hold files while this runs.
         on_done: hears how many are answered.
@@ -92,7 +93,7 @@ def ask(
         ModelError: the file is not whole, has no chat template, or llama.cpp cannot load it.
     """
     gguf.template(model)
-    turns = [[{"role": message.role, "content": message.content} for message in prompt] for prompt in prompts]
+    turns = [[m.fields if isinstance(m, Message) else m for m in prompt] for prompt in prompts]
     replies: list[Reply] = []
 
     def hear(event: child.Event) -> None:

@@ -46,7 +46,7 @@ class Ask(Section):
 
     kind: Literal["ask"]
     model: Path
-    prompts: list[list[dict[str, str]]]
+    prompts: list[list[dict[str, str]] | list[int]]
     max_new_tokens: int
     context: int
     events: Path
@@ -99,17 +99,23 @@ class Server:
         self._context = context
         self._address = urlsplit(self._server.listening_address).netloc
 
-    def reply(self, prompt: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
-        """Render, read and answer one prompt, as the server does for a chat."""
-        status, shown = self._post("/apply-template", {"messages": prompt})
-        if status != 200:
-            return {"prompt_ids": [], "failure": f"the chat template refuses it: {_reason(shown)}"}
-        _, read = self._post("/tokenize", {"content": shown["prompt"], "add_special": True, "parse_special": True})
-        ids = list(read["tokens"])
+    def reply(self, prompt: list[dict[str, str]] | list[int], max_new_tokens: int) -> dict[str, Any]:
+        """Render, read and answer one prompt, as the server does for a chat; token ids are answered as they are."""
+        if not prompt:
+            return {"prompt_ids": [], "failure": "it could not be asked of the adapter either"}
+        if isinstance(prompt[0], int):
+            text, ids = prompt, prompt
+        else:
+            status, shown = self._post("/apply-template", {"messages": prompt})
+            if status != 200:
+                return {"prompt_ids": [], "failure": f"the chat template refuses it: {_reason(shown)}"}
+            text = shown["prompt"]
+            _, read = self._post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+            ids = list(read["tokens"])
         if len(ids) + max_new_tokens > self._context:
             reason = f"too long: {len(ids)} tokens and {max_new_tokens} for the answer, of {self._context}"
             return {"prompt_ids": ids, "failure": reason}
-        asked = {"prompt": shown["prompt"], "n_predict": max_new_tokens, "temperature": 0, "n_probs": 1}
+        asked = {"prompt": text, "n_predict": max_new_tokens, "temperature": 0, "n_probs": 1}
         status, said = self._post("/completion", {**asked, "return_tokens": True, "cache_prompt": False})
         if status != 200:
             raise ModelError(f"llama.cpp did not answer (status {status}): {_reason(said)}")

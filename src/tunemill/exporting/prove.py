@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from tunemill import child, segments
-from tunemill.evaluation.arms import held_out
+from tunemill.evaluation.arms import answering, held_out
 from tunemill.evaluation.gate_evidence import ShippedFile, Verified
 from tunemill.evaluation.generation import Answer
 from tunemill.evaluation.settings import EvaluateSettings
@@ -92,7 +92,7 @@ def prove(
     questions = msgspec.json.decode((folders.scratch / "questions.json").read_bytes(), type=Questions)
     said = _answers(folders.scratch / "answers.jsonl", "file")
     asked = Asked(
-        rows=rows,
+        rows=[answering(row, text) for row, text in zip(rows, questions.references, strict=True)],
         prompts=dict(zip(questions.row_ids, questions.prompts, strict=True)),
         forged=frozenset(questions.forged),
         places=questions.places,
@@ -167,7 +167,8 @@ def _prove_gguf(
     answers = {row_id: reply.answer for row_id, reply in found.replies.items()}
     prompts = {row_id: reply.prompt_ids for row_id, reply in found.replies.items()}
     near, floor = found.asked.distance(path), checks.own_noise(path, again)
-    found.checks += checks.checks(found.asked, kind, prompts, near, floor, answers, settings.gguf)
+    compared = msgspec.structs.replace(found.asked, forged=found.asked.forged | found.asked.tooled)
+    found.checks += checks.checks(compared, kind, prompts, near, floor, answers, settings.gguf)
     found.checks.append(shipped.same_tensors(kind, folders.quantized, folder))
     found.checks += shipped.modelfile_checks(folder, folders.tokenizer, found.asked)
     whole = shipped.distributions(folders.quantized / "f16.gguf", found.questions, scratch / "f16.npy")

@@ -60,6 +60,8 @@ class Questions(msgspec.Struct):
     merged_prompts: list[list[int]]
     forged: list[str]
     """Rows whose text spells a control token, so that servers read their prompts otherwise than training."""
+    references: list[str]
+    """Right answer of every row as the model would write it, tool calls included."""
     wholes: list[list[int]]
     """Whole conversations of `places`, as token ids."""
     places: Places
@@ -125,11 +127,18 @@ def _questions(
     return Questions(
         row_ids=[row.row_id for row in tested],
         prompts=[[] if r.failure else r.prompt for r in requests],
-        merged_prompts=[[] if r.failure else merged.prompt(t.prompt) for t, r in zip(tested, requests, strict=True)],
-        forged=[row.row_id for row, _ in fitting if chat.encode(row.messages).ids != chat.stock_ids(row.messages)],
+        merged_prompts=[
+            [] if r.failure else merged.prompt(t.prompt, t.tools) for t, r in zip(tested, requests, strict=True)
+        ],
+        forged=[row.row_id for row, _ in fitting if _is_forged(chat, row)],
+        references=[arms.as_written(chat, row, r).answer for row, r in zip(tested, requests, strict=True)],
         wholes=wholes,
         places=where,
     )
+
+
+def _is_forged(chat: "Chat", row: Row) -> bool:
+    return chat.encode(row.messages, row.tools).ids != chat.stock_ids(row.messages, row.tools)
 
 
 def _write_distributions(model: Any, questions: Questions, pad_id: int, batch_size: int, path: Path) -> None:

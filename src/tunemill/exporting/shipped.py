@@ -33,11 +33,12 @@ def modelfile_checks(folder: Path, tokenizer: Path, asked: Asked) -> Iterator[Ch
     begins = special.get("bos_token", "") if gguf_target.adds_bos(file) else ""
     pairs: list[tuple[str, object, object]] = []
     for row in asked.rows:
-        if asked.prompts[row.row_id]:
+        if asked.prompts[row.row_id] and row.row_id not in asked.tooled:
             opens = row.prompt[0].role == "system" or not modelfile.system
             turns = row.prompt if opens else (Message("system", modelfile.system or ""), *row.prompt)
             pairs.append((row.row_id, chat.text(turns, True), begins + modelfile.prompt(row.prompt)))
-    yield proof.same_check("Modelfile", "prompts with the same text", pairs, 1.0, None)
+    if pairs or not asked.tooled:
+        yield proof.same_check("Modelfile", "prompts with the same text", pairs, 1.0, None)
     stops, wanted = modelfile.parameters.get("stop", ()), gguf_target.stops(tokenizer)
     lacking = [(text, text, "no stop") for text in wanted if text not in stops]
     told = [*lacking, *((text, text, text) for text in wanted if text in stops)]
@@ -50,10 +51,11 @@ def modelfile_checks(folder: Path, tokenizer: Path, asked: Asked) -> Iterator[Ch
 def ask(
     file: Path, asked: Asked, questions: Questions, scratch: Path, on_done: Callable[[int], None]
 ) -> dict[str, Reply]:
-    """Let llama.cpp answer every row: row id → reply."""
+    """Let llama.cpp answer every row: row id → reply. Prompts with tools are given as training's token ids."""
     limit = asked.settings.max_new_tokens
     context = max(len(prompt) for prompt in questions.prompts) + limit + 1
-    replies = llama.ask(file, [row.prompt for row in asked.rows], limit, context, scratch, on_done)
+    prompts = [asked.prompts[r.row_id] if r.row_id in asked.tooled else r.prompt for r in asked.rows]
+    replies = llama.ask(file, prompts, limit, context, scratch, on_done)
     return {row.row_id: reply for row, reply in zip(asked.rows, replies, strict=True)}
 
 

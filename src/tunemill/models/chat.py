@@ -4,6 +4,8 @@ Only the chat template can write control tokens. They cut the rendered text into
 is read by a tokenizer that knows no control tokens. Where content holds none, this gives what `apply_chat_template`
 gives. The one exception: an answer is always cut from its prompt, as it is when the model is asked; an answer that
 begins with white space would otherwise share a token with the line break before it.
+
+Tool calls, their results and the tools offered are content like any other: their strings write no control token.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tunemill.errors import ModelError
+from tunemill.models.calls import plan_calls
 from tunemill.models.plain import is_control, plain_tokenizer
 from tunemill.models.plan import Control, Found, Plan, Run, plan
 from tunemill.models.sources import read_json
@@ -63,54 +66,68 @@ class Chat:
         self.template_digest = hashlib.sha256(template.encode()).hexdigest()
         self.end_ids, self.pad_id = self._ends(special)
 
-    def encode(self, messages: Sequence[Message]) -> Encoded:
-        """Give the whole conversation; trained are the answers, each with the token that ends it.
+    def encode(self, messages: Sequence[Message], tools: str | None = None) -> Encoded:
+        """Give the whole conversation; trained are the answers and calls, each turn with the token that ends it.
 
         Where the template writes something of its own between generation prompt and answer (an empty thought, say),
         that is trained too: the model has to write it before it answers.
 
+        Args:
+            tools: the functions that the model is offered, as a row holds them; they are never trained.
+
         Raises:
-            ModelError: the template refuses the conversation, or changes what is in it.
+            ModelError: the template refuses the conversation, changes what is in it, or has no place for tool calls.
         """
         ids: list[int] = []
         trained: list[bool] = []
-        for part, flag in self._parts(messages, generation_prompt=False):
+        for part, flag in self._parts(messages, tools, generation_prompt=False):
             ids += part
             trained += [flag] * len(part)
         return Encoded(ids, trained)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """Give what the model is shown before it answers: a strict prefix of the conversation with any answer.
 
         Raises:
             ModelError: as `encode`.
         """
-        self._plan((*(message.role for message in messages), "assistant"), False)
-        return [number for part, _ in self._parts(messages, generation_prompt=True) for number in part]
+        if not _has_calls(messages, tools):
+            self._plan((*(message.role for message in messages), "assistant"), False)
+        return [number for part, _ in self._parts(messages, tools, generation_prompt=True) for number in part]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, special tokens left out."""
         return str(self._full.decode(list(ids), skip_special_tokens=True))
 
-    def text(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
+    def text(self, messages: Sequence[Message], generation_prompt: bool = False, tools: str | None = None) -> str:
         """Give the conversation as the template writes it; control tokens in content look like the real ones here."""
-        return self._template.text(messages, generation_prompt)
+        return self._template.text(messages, generation_prompt, tools)
 
-    def stock_ids(self, messages: Sequence[Message]) -> list[int]:
+    def stock_ids(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """Give what `apply_chat_template` of transformers gives, to compare with; it can be forged by content."""
         if self._stock is None:
             from transformers import AutoTokenizer
 
             self._stock = AutoTokenizer.from_pretrained(str(self._folder), local_files_only=True)
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        return list(self._stock.apply_chat_template(turns, tokenize=True, return_dict=False))
+        turns = [message.fields for message in messages]
+        offered = None if tools is None else json.loads(tools)
+        return list(self._stock.apply_chat_template(turns, tools=offered, tokenize=True, return_dict=False))
 
-    def _parts(self, messages: Sequence[Message], generation_prompt: bool) -> Iterator[tuple[list[int], bool]]:
+    def _parts(
+        self, messages: Sequence[Message], tools: str | None, generation_prompt: bool
+    ) -> Iterator[tuple[list[int], bool]]:
+        if _has_calls(messages, tools):
+            made = plan_calls(self._template, messages, tools, generation_prompt, self._find, self.end_ids[0])
+            yield from self._tokens(made, [])
+            return
         roles = tuple(message.role for message in messages)
         skeleton = self._template.skeleton(roles, generation_prompt)
         rendered = self._template.text(messages, generation_prompt)
         contents = self._template.contents(skeleton, messages, rendered)
-        for part in self._plan(roles, generation_prompt):
+        yield from self._tokens(self._plan(roles, generation_prompt), contents)
+
+    def _tokens(self, parts: Plan, contents: list[str]) -> Iterator[tuple[list[int], bool]]:
+        for part in parts:
             if isinstance(part, Control):
                 yield [part.id], part.trained
             else:
@@ -168,3 +185,7 @@ class Chat:
         eos, pad = (self._full.token_to_id(special.get(name, "")) for name in ("eos_token", "pad_token"))
         ends = tuple(dict.fromkeys([trained[-1], *([] if eos is None else [eos])]))
         return ends, ends[-1] if pad is None else pad
+
+
+def _has_calls(messages: Sequence[Message], tools: str | None) -> bool:
+    return tools is not None or any(message.call is not None for message in messages)

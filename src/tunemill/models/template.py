@@ -55,23 +55,29 @@ class Template:
         compiled = chat_template_utils._compile_jinja_template(source)
         compiled.globals["strftime_now"] = DAY.strftime
 
-    def text(self, messages: Sequence[Message], generation_prompt: bool) -> str:
-        """Render the conversation.
+    def text(self, messages: Sequence[Message], generation_prompt: bool, tools: str | None = None) -> str:
+        """Render the conversation, with the tools that the model is offered as a row holds them.
 
         Raises:
             ModelError: there is no message, a role is unknown, or the template refuses the conversation.
         """
-        for message in messages:
-            if message.role not in ROLES:
-                raise ModelError(f"{message.role!r} is not a role; use one of {', '.join(ROLES)}")
-        if not messages:
+        offered = None if tools is None else json.loads(tools)
+        return self.rendered([message.fields for message in messages], generation_prompt, offered)
+
+    def rendered(
+        self, turns: Sequence[dict[str, Any]], generation_prompt: bool, tools: list[dict[str, Any]] | None = None
+    ) -> str:
+        """Render turns as templates take them; errors as `text`."""
+        for turn in turns:
+            if turn["role"] not in ROLES:
+                raise ModelError(f"{turn['role']!r} is not a role; use one of {', '.join(ROLES)}")
+        if not turns:
             raise ModelError("a conversation has no message; leave it out")
-        turns = [{"role": message.role, "content": message.content} for message in messages]
         asked: dict[str, Any] = {"chat_template": self._source, "add_generation_prompt": generation_prompt}
         try:
-            rendered: Any = self._render([turns], **asked, **self._special)
+            rendered: Any = self._render([list(turns)], tools=tools, **asked, **self._special)
         except Exception as error:
-            roles = ", ".join(message.role for message in messages)
+            roles = ", ".join(turn["role"] for turn in turns)
             raise ModelError(f"the chat template refuses a conversation of {roles}: {error}") from error
         return str(rendered[0][0])
 

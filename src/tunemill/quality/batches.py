@@ -35,7 +35,7 @@ def batches(files: Iterable[tuple[str, Sequence[Row]]], most: Batch) -> Iterator
         start = 0
         for stop, row in enumerate(rows, 1):
             room -= 1
-            characters -= sum(len(message.content) for message in row.messages)
+            characters -= sum(len(message.content) + len(message.call or "") for message in row.messages)
             if room <= 0 or characters <= 0:
                 yield [*batch, Piece(file, rows[start:stop], stop == len(rows))]
                 batch, start, (room, characters) = [], stop, most

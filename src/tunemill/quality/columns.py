@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec.structs import replace
 
+from tunemill.errors import ModelError
 from tunemill.quality.settings import RoleOrder, ValidateSettings, Whitespace
 from tunemill.rows import Message, Row, with_messages
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CountTokens = Callable[[Sequence[Message]], int]
+CountTokens = Callable[[Sequence[Message], str | None], int]
+"""Give the tokens of a conversation and the tools offered in it."""
 
 COLUMNS: dict[str, str] = {
     "row": "position among the rows from old to new, from 0; unique",
@@ -27,7 +29,7 @@ COLUMNS: dict[str, str] = {
     "text": "all turns, one below the other",
     "system": "the system turns, null where there is none",
     "prompt": "the user turns before the last answer with an empty line between them, null where empty",
-    "answer": "the last assistant turn, null where empty",
+    "answer": "the last assistant turn with its tool calls as JSON, null where empty",
     "answer_json": "the answer where it is a JSON object or array, else null",
     "answer_is_json": "whether it is",
     "roles": 'the roles in order, e.g. "system user assistant"',
@@ -36,7 +38,8 @@ COLUMNS: dict[str, str] = {
     "empty_turns": "number of user and assistant turns that hold nothing but white space",
     "prompt_characters": "length of `prompt`, 0 where null",
     "answer_characters": "length of `answer`, 0 where null",
-    "tokens": "length of the whole conversation in tokens, null where the roles are out of order: no template fits",
+    "calls_refused": "why the model's chat template cannot write the row's tools and calls, null where it can",
+    "tokens": "length of the whole conversation in tokens, null where no template fits: roles out of order, calls",
 }
 """Every column of the frame with its meaning. A rule on a column skips nulls, as everywhere in Great Expectations."""
 
@@ -77,6 +80,11 @@ def _stretch(rows: Sequence[Row], first: int, count_tokens: CountTokens, order: 
     said = [tuple([m.role for m in row.messages]) for row in rows]
     in_order = [_in_order(roles, order) for roles in said]
     prompts = [_joined(row.prompt, "user") for row in rows]
+    refused: dict[int, str] = {}
+    tokens = [
+        _tokens(row, count_tokens, refused, place) if good else None
+        for place, (row, good) in enumerate(zip(rows, in_order, strict=True))
+    ]
     answers = ["" if (answer := row.answer).isspace() else answer for row in rows]
     is_json = [_is_json(answer) for answer in answers]
     columns: dict[str, tuple[str, Iterable[Any]]] = {
@@ -87,7 +95,7 @@ def _stretch(rows: Sequence[Row], first: int, count_tokens: CountTokens, order: 
         "conversation": ("str", (row.conversation for row in rows)),
         "user": ("str", (row.user for row in rows)),
         "time": ("str", (row.time for row in rows)),
-        "text": ("str", ("\n".join([m.content for m in row.messages]) for row in rows)),
+        "text": ("str", ("\n".join([m.said for m in row.messages]) for row in rows)),
         "system": ("str", (_joined(row.messages, "system") or None for row in rows)),
         "prompt": ("str", (prompt or None for prompt in prompts)),
         "answer": ("str", (answer or None for answer in answers)),
@@ -99,12 +107,21 @@ def _stretch(rows: Sequence[Row], first: int, count_tokens: CountTokens, order: 
         "empty_turns": ("int64", map(_empty_turns, rows)),
         "prompt_characters": ("int64", map(len, prompts)),
         "answer_characters": ("int64", map(len, answers)),
-        "tokens": (
-            "float64",
-            (count_tokens(row.messages) if good else None for row, good in zip(rows, in_order, strict=True)),
-        ),
+        "calls_refused": ("str", map(refused.get, range(len(rows)))),
+        "tokens": ("float64", tokens),
     }
     return pd.DataFrame({name: pd.Series(list(values), dtype=dtype) for name, (dtype, values) in columns.items()})
+
+
+def _tokens(row: Row, count_tokens: CountTokens, refused: dict[int, str], place: int) -> int | None:
+    """Count a row's tokens; one with tools that the template does not take is written down in `refused` instead."""
+    try:
+        return count_tokens(row.messages, row.tools)
+    except ModelError as error:
+        if not row.calls:
+            raise
+        refused[place] = str(error)
+        return None
 
 
 @lru_cache(1_000)
@@ -119,7 +136,7 @@ def _joined(messages: Sequence[Message], role: str) -> str:
 
 
 def _empty_turns(row: Row) -> int:
-    return sum([not m.content or m.content.isspace() for m in row.messages if m.role in ("user", "assistant")])
+    return sum([not m.said or m.said.isspace() for m in row.messages if m.role in ("user", "assistant")])
 
 
 def _tidy(text: str, whitespace: Whitespace) -> str:

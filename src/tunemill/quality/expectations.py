@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from tunemill.errors import DataError
+from tunemill.models.calls import NO_PLACE
 from tunemill.quality.batches import BATCH, Batch, batches
 from tunemill.quality.checkpoint import Outcome, Suite, is_on_rows, looks_across_rows, open_context, run_checkpoint
 from tunemill.quality.columns import CountTokens, clean, frame
@@ -39,6 +40,7 @@ def row_rules(settings: ValidateSettings) -> list[ExpectationSettings]:
     if prompt > 0:
         rules += [_not_null("prompt", "`prompt` is empty"), _between("empty_turns", "a turn is empty", max_value=0)]
     rules.append(_rule("values_to_be_in_set", "roles out of order", column="roles_in_order", value_set=[True]))
+    rules.append(_rule("values_to_be_null", NO_PLACE, column="calls_refused"))
     if least > 1:
         rules.append(_between("answer_characters", f"`answer` shorter than {least:,} characters", min_value=least))
     if most is not None:
@@ -149,7 +151,7 @@ def check_dataset(
     paired = sorted(zip(kept, tokens, strict=True), key=lambda pair: (pair[0].place, pair[0].row_id))
     # The roles of every kept row are in order, so that each is asked for.
     lengths = (length for _, length in paired)
-    table = frame([row for row, _ in paired], lambda _: int(next(lengths)), settings.roles)
+    table = frame([row for row, _ in paired], lambda turns, tools: int(next(lengths)), settings.roles)
     outcomes = run_checkpoint(context, "dataset", rules, table)
     return [_fact(rule, outcome) for rule, outcome in zip(rules, outcomes, strict=True)]
 
@@ -225,7 +227,7 @@ def _broken_rules(
 
 def _reject(row: Row, rules: Sequence[ExpectationSettings], table: "pd.DataFrame", place: int) -> Rejected:
     detail = "; ".join(f"{rule.name}{_values(rule, table, place)}" for rule in rules)
-    text = orjson.dumps({"messages": msgspec.to_builtins(row.messages)}).decode()
+    text = orjson.dumps(row.record).decode()
     return Rejected(row.source, row.line, rules[0].name, detail, text[:2000])
 
 

@@ -137,7 +137,7 @@ def _pair(pair: Pair, page: Page) -> list[str]:
 
 
 def _text(row: Row) -> str:
-    return " ".join(f"{turn.role}: {turn.content}" for turn in row.messages if turn.role != "system")
+    return " ".join(f"{turn.role}: {turn.said}" for turn in row.messages if turn.role != "system")
 
 
 def side_by_side(left: str, right: str) -> tuple[str, str]:

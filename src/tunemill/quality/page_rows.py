@@ -10,7 +10,7 @@ import msgspec
 from tunemill import segments
 from tunemill.quality.balance import Tally
 from tunemill.quality.funnel import Place
-from tunemill.rows import Row
+from tunemill.rows import Message, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,10 +113,16 @@ def rows_at(path: Path, wanted: Sequence[Named]) -> dict[Named, Row]:
 
 
 def _last_turns(batch: "pa.RecordBatch") -> "pa.Array":
-    """Give the text of each row's last turn, which validate has made sure is the answer."""
+    """Give what each row's last turn says, which validate has made sure is the answer."""
+    import pyarrow as pa
+
     turns = batch.column("messages")
     ends = turns.offsets[1:].to_numpy() - 1
-    return turns.values.field("content").take(ends)
+    texts, calls = (turns.values.field(name).take(ends) for name in ("content", "call"))
+    if calls.null_count == len(calls):
+        return texts
+    pairs = zip(texts.to_pylist(), calls.to_pylist(), strict=True)
+    return pa.array([Message("assistant", text, call).said for text, call in pairs], pa.string())
 
 
 def _counted(values: "pa.Array | pa.ChunkedArray") -> Counter[str]:

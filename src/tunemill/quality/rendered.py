@@ -1,12 +1,11 @@
 """Show a conversation as the model sees it: control tokens written out, and marks around what is trained."""
 
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from tunemill.models.chat import Chat
-from tunemill.rows import Message, Row
+from tunemill.rows import Row
 
 OPEN, CLOSE = "⟦", "⟧"
 """What stands around trained tokens, as in `tunemill preview`."""
@@ -30,14 +29,14 @@ class Renderer:
         self._chat = Chat(folder)
         self._full = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
-    def lengths(self, messages: Sequence[Message]) -> tuple[int, int]:
+    def lengths(self, row: Row) -> tuple[int, int]:
         """Give the number of tokens, and how many of them are trained."""
-        encoded = self._chat.encode(messages)
+        encoded = self._chat.encode(row.messages, row.tools)
         return len(encoded.ids), sum(encoded.trained)
 
     def render(self, row: Row) -> Rendered:
         """Write a row out; each run of trained tokens stands between ⟦ and ⟧."""
-        encoded = self._chat.encode(row.messages)
+        encoded = self._chat.encode(row.messages, row.tools)
         text, end, before = "", 0, ""
         for trained, run in groupby(encoded.trained):
             end += len(list(run))

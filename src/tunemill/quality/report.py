@@ -107,5 +107,5 @@ def _lengths(summary: Summary) -> str:
 
 
 def _example(row: Row, file_names: Mapping[str, str]) -> str:
-    turns = [f"**{turn.role}**\n\n{fenced(turn.content)}" for turn in row.messages]
+    turns = [f"**{turn.role}**\n\n{fenced(turn.said)}" for turn in row.messages]
     return "\n\n".join([f"### `{row.row_id[:12]}` from {cell(place(row, file_names))}", *turns])

@@ -62,9 +62,9 @@ class AnswerRules:
         if not self._rules:
             return
         last = max(i for i, one in enumerate(turns) if one.role == "assistant")
-        answer = turns[last].content
+        answer = turns[last].said
         for rule, pattern, asked in self._rules:
             found = pattern.search(answer) is not None
             broken = found if rule.matches else not found
-            if broken and (not rule.prompt_matches or any(asked.search(one.content) for one in turns[:last])):
+            if broken and (not rule.prompt_matches or any(asked.search(one.said) for one in turns[:last])):
                 raise Fault(cast(Reason, rule.reason), f"the answer is {answer[:200]!r}")

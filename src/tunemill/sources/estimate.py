@@ -78,7 +78,7 @@ def _sample(path: Path, digest: str, settings: "IngestSettings") -> tuple[Estima
             if row := _row(converter, line, fields):
                 found.rows += 1
                 found.turns += len(row.messages)
-                found.characters += sum(len(message.content) for message in row.messages)
+                found.characters += sum(len(message.said) for message in row.messages)
     except (CutShort, DataError):  # said with its line by the run
         more = False
     if not more:

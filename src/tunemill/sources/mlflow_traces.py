@@ -98,7 +98,11 @@ def _exchange(asked: Any, said: Any) -> dict[str, Any]:
     if isinstance(asked, dict) and isinstance(asked.get("messages"), list):
         if isinstance(said, dict) and "choices" in said:
             return {"request": asked, "response": said}
-        message = said if isinstance(said, dict) and "content" in said else {"role": "assistant", "content": said}
+        message = (
+            said
+            if isinstance(said, dict) and not {"content", "tool_calls"}.isdisjoint(said)
+            else {"role": "assistant", "content": said}
+        )
         return {"request": asked, "response": {"choices": [{"message": message}]}}
     inputs = asked if isinstance(asked, dict) else {}
     prompt = _only_text(asked)

@@ -23,6 +23,8 @@ Reason = Literal[
     "missing key",
     "wrong type",
     "unsupported key",
+    "broken call",
+    "broken tools",
     "empty messages",
     "missing role",
     "unknown role",

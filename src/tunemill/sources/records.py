@@ -64,7 +64,7 @@ class Converter:
             raise Fault("thumbs down", "a person disliked the answer; ingest.thumbs_down: keep sets such rows aside")
         self._rules.check(turns)
         self._counts.other_answers += made.others
-        return make_row(turns, self._source, line, rejected=made.rejected, liked=liked, **known)
+        return make_row(turns, self._source, line, rejected=made.rejected, liked=liked, tools=made.tools, **known)
 
     def _is_foreign(self, record: Fields) -> bool:
         """Tell a record of a known shape that has no mapped column: one folder may hold a CSV and chats."""

@@ -7,8 +7,9 @@ import msgspec
 
 from tunemill.rows import Message
 from tunemill.sources import logs, trees
+from tunemill.sources.calls import linked, tools_of
 from tunemill.sources.reasons import Fault, listing
-from tunemill.sources.turns import Fields, chat, check_nothing_lost, joined, text_of, turn, with_system
+from tunemill.sources.turns import Fields, chat, check_no_history, joined, text_of, turn, with_system
 
 
 class Shaped(msgspec.Struct):
@@ -19,6 +20,8 @@ class Shaped(msgspec.Struct):
     """Of a preference pair, the turns that were liked less than those after the prompt."""
     others: int = 0
     """Answers beside the one that is taken: choices of a response, replies of a tree."""
+    tools: str | None = None
+    """The functions that the model could call, as a row holds them."""
 
 
 def known_keys(record: Fields) -> tuple[str, ...] | None:
@@ -34,8 +37,10 @@ def shaped(record: Fields) -> Shaped:
     keys = known_keys(record)
     if keys is None:
         raise _unknown(record)
-    check_nothing_lost(record)
+    check_no_history(record)
     made = SHAPES[keys](record)
+    if "tools" in record or "functions" in record:
+        made.tools = made.tools or tools_of(record)
     if "system" in record:
         made.turns = with_system(text_of(record, "system", optional=True), made.turns)
     return made
@@ -62,9 +67,9 @@ def _pair(record: Fields) -> Shaped:
     if chosen == rejected:
         raise Fault("no preference", "`chosen` and `rejected` are the same")
     for key, turns in (("chosen", chosen), ("rejected", rejected)):
-        if not turns or turns[-1].role != "assistant" or not turns[-1].content.strip():
+        if not turns or turns[-1].role != "assistant" or not turns[-1].said.strip():
             raise Fault("no preference", f"`{key}` does not end with an answer of its own after the common prompt")
-    return Shaped([*prompt, *chosen], tuple(rejected))
+    return Shaped([*prompt, *chosen], tuple(linked([*prompt, *rejected])[len(prompt) :]))
 
 
 def _answer(record: Fields, key: str) -> list[Message]:
@@ -89,9 +94,9 @@ def _asked(record: Fields) -> Message:
 def _exchange(record: Fields) -> Shaped:
     request, response = logs.exchange(record)
     if request is not record:
-        check_nothing_lost(request)
+        check_no_history(request)
     turns, others = logs.turns(record, request, response)
-    return Shaped(turns, others=others)
+    return Shaped(turns, others=others, tools=tools_of(request))
 
 
 def _tree(root: Any) -> Shaped:

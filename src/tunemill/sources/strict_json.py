@@ -30,6 +30,24 @@ def parse(raw: bytes) -> dict[str, Any] | Fault:
     return value if isinstance(value, dict) else Fault("not an object", f"the record is {kind(value)}")
 
 
+def parse_value(text: str) -> Any:
+    """Parse a JSON value that a record holds as a string, or give the `Fault`; integers are exact or refused."""
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_once, parse_constant=_not_finite, parse_int=_exact, parse_float=_finite
+        )
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as broken:
+        return Fault("broken JSON", f"{broken.msg} at character {broken.pos + 1}")
+    except UnicodeEncodeError as bad:
+        return Fault("lone surrogate", f"\\u{ord(bad.object[bad.start]):04x} without its other half")
+    except RecursionError:
+        return _TOO_DEEP
+    except Fault as fault:
+        return fault
+    return value
+
+
 def _may_have_lost(raw: bytes, written: bytes) -> bool:
     escaped = b"\\" in raw and b"\\u003" in raw and b"\\u003a" in raw.lower()
     return escaped or written.count(b":") != raw.count(b":")
@@ -68,6 +86,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise Fault("duplicate key", f"`{key}` stands twice in one object")
         fields[key] = value
     return fields
+
+
+def _exact(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= (number := int(digits)) < 2**64:
+        raise Fault("number out of range", f"{digits[:40]} needs more than 64 bits")
+    return number
 
 
 def _finite(digits: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunemill.rows import Message
 from tunemill.sources.reasons import Fault, kind, listing
-from tunemill.sources.turns import Fields, speaker
+from tunemill.sources.turns import Fields, spoken
 
 
 def best_path(root: Any) -> tuple[list[Message], int]:
@@ -39,7 +39,7 @@ def _message(node: Fields, number: int) -> Message:
     text = next((node[key] for key in ("text", "content", "value") if key in node), None)
     if not isinstance(text, str):
         raise Fault("missing content" if text is None else "wrong type", f"turn {number}: its text is {kind(text)}")
-    return Message(speaker(node[role], number, role), text)
+    return spoken(node[role], text, number, role)
 
 
 def _replies(node: Fields, number: int) -> list[Any]:

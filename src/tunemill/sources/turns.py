@@ -1,12 +1,13 @@
 """Read the turns of a conversation, however a log writes one: as role and content, or as from and value.
 
-The text of a turn is kept as it was written, white space included. What a row has no place for and training would need
-(tool calls) is a reason to refuse the record, never dropped in silence.
+The text of a turn is kept as it was written, white space included, and so are its tool calls (`calls.py`). What a row
+has no place for and training would need is a reason to refuse the record, never dropped in silence.
 """
 
 from typing import Any
 
 from tunemill.rows import ROLES, Message
+from tunemill.sources.calls import answered, calls_in, calls_of, linked
 from tunemill.sources.reasons import Fault, Reason, kind, listing
 
 Fields = dict[str, Any]
@@ -25,11 +26,10 @@ SPEAKERS = {
     "tool": "tool",
 }
 """Role of each name under which ShareGPT and conversation trees know a speaker."""
-CALLS = frozenset({"tool_calls", "function_call"})
-"""Keys of a turn, and names of a speaker, that hold a tool call."""
-LOST = frozenset({"history", "tools", "functions"})
-"""Keys at the top of a record that change what an answer means and have no place in a row."""
-NO_CALLS = "rows do not hold tool calls yet, nor does training render them; leave these records out of ingest.files"
+CALLERS = frozenset({"function_call", "tool_call"})
+"""Names of a speaker whose text is the JSON of a tool call."""
+ROLES_TODAY = {"developer": "system", "function": "tool"}
+"""What OpenAI calls the system prompt since its reasoning models, and called the result of a tool before."""
 
 
 def chat(turns: Any, key: str = "messages") -> list[Message]:
@@ -46,22 +46,33 @@ def turn(fields: Any, number: int, role: str | None = None) -> Message:
     if not isinstance(fields, dict):
         raise Fault("wrong type", f"turn {number} is {kind(fields)}, not an object")
     if "from" in fields and "role" not in fields:
-        found = speaker(fields["from"], number, "from")
-        text = _content(fields, number, "value")
+        made = spoken(fields["from"], _content(fields, number, "value"), number, "from")
     else:
-        found = _role(fields, number, role)
-        if len(fields) > 2 or "content" not in fields:
-            _check_no_call(fields, number)
-        text = _content(fields, number, "content")
-    if len(fields) > 2 and found == "assistant":
+        made = _with_role(fields, number, role)
+    if len(fields) > 2 and made.role == "assistant":
         _check_weight(fields, number)
-    return Message(found, text)
+    return made
 
 
-def speaker(name: Any, number: int, key: str) -> str:
-    """Give the role of a speaker."""
-    if name in ("function_call", "tool_call"):
-        raise Fault("unsupported key", f"turn {number} is a tool call; {NO_CALLS}")
+def spoken(name: Any, text: str, number: int, key: str) -> Message:
+    """Give what a speaker says, which may be a tool call."""
+    if isinstance(name, str) and name in CALLERS:
+        return Message("assistant", "", calls_in(text, number))
+    return Message(_speaker(name, number, key), text)
+
+
+def _with_role(fields: Fields, number: int, default: str | None) -> Message:
+    role, call = _role(fields, number, default), None
+    if len(fields) > 2 or "content" not in fields:
+        call = calls_of(fields, number)
+        if call is not None and fields.get("content") is None:
+            return Message(role, "", call)
+        if role == "tool":
+            call = answered(fields, number)
+    return Message(role, _content(fields, number, "content"), call)
+
+
+def _speaker(name: Any, number: int, key: str) -> str:
     if not isinstance(name, str):
         raise Fault("wrong type", f"turn {number}: `{key}` is {kind(name)}, not a string")
     if name not in SPEAKERS:
@@ -95,26 +106,24 @@ def with_system(system: str, turns: list[Message]) -> list[Message]:
     return [Message("system", system), *turns]
 
 
-def check_nothing_lost(fields: Fields) -> None:
-    """Refuse a record that was answered with more than its turns show: tools, or an earlier history."""
-    for key in () if LOST.isdisjoint(fields) else sorted(LOST):
-        value = fields.get(key)
-        if value and value != "[]":
-            why = "a row has no place for it" if key == "history" else f"a row has no place for it: {NO_CALLS}"
-            raise Fault("unsupported key", f"`{key}` is not empty, and {why}")
+def check_no_history(fields: Fields) -> None:
+    """Refuse a record that was answered with more than its turns show: an earlier history."""
+    value = fields.get("history")
+    if value and value != "[]":
+        raise Fault("unsupported key", "`history` is not empty, and a row has no place for it")
 
 
 def checked(turns: list[Message]) -> list[Message]:
-    """Refuse a conversation that holds an empty turn, a NUL, or no answer."""
+    """Refuse a conversation that holds an empty turn, a NUL, or no answer; number the calls of the others."""
     for number, one in enumerate(turns, 1):
-        if not one.content or one.content.isspace():
+        if (not one.content or one.content.isspace()) and (one.call is None or one.role != "assistant"):
             empty: Reason = "empty answer" if one.role == "assistant" else "empty turn"
             raise Fault(empty, f"turn {number}, of role {one.role}, has no visible character")
         if "\0" in one.content:
             raise Fault("NUL character", f"in turn {number}, of role {one.role}")
     if "assistant" not in [one.role for one in turns]:
         raise Fault("no assistant turn", f"roles are {listing(one.role for one in turns)}")
-    return turns
+    return linked(turns)
 
 
 def _role(fields: Fields, number: int, default: str | None) -> str:
@@ -123,17 +132,10 @@ def _role(fields: Fields, number: int, default: str | None) -> str:
         raise Fault("missing role", f"turn {number} has {listing(fields)}")
     if not isinstance(role, str):
         raise Fault("wrong type", f"turn {number}: `role` is {kind(role)}, not a string")
-    if role == "developer":  # what OpenAI calls the system prompt since its reasoning models
-        return "system"
+    role = ROLES_TODAY.get(role, role)
     if role not in ROLES:
         raise Fault("unknown role", f"turn {number}: `{role}`; known are {listing(ROLES)}")
     return role
-
-
-def _check_no_call(fields: Fields, number: int) -> None:
-    for key in sorted(CALLS):
-        if fields.get(key):
-            raise Fault("unsupported key", f"turn {number}: `{key}` is not empty; {NO_CALLS}")
 
 
 def _check_weight(fields: Fields, number: int) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from tunemill import segments
 from tunemill.dedup.components import Ints
 from tunemill.rows import Row
+from tunemill.splits.columns import ordered
 from tunemill.splits.ledger import NAME, groups_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AGE = ("time", "source", "line", "row_id")
-"""Columns by which rows are ordered from old to new."""
+SLIM = (*NAME, "time", "source", "line")
 
 
 class Newest(NamedTuple):
@@ -42,7 +42,7 @@ def newest(table: Path, dealt: Path, most: int) -> Newest:
     """
     import pyarrow as pa
 
-    slim = segments.table(table, list(dict.fromkeys([*NAME, *AGE])))
+    slim = segments.table(table, SLIM)
     groups = groups_in(dealt, slim)
     chosen = choose(slim, groups, most)
     these = segments.table(table).take(pa.array(chosen, pa.int64()))
@@ -51,11 +51,8 @@ def newest(table: Path, dealt: Path, most: int) -> Newest:
 
 def choose(rows: "pa.Table", groups: Ints, most: int) -> Ints:
     """Give the places of the rows that are chosen, ascending; the order of the rows decides nothing else."""
-    import pyarrow.compute as pc
-
-    keys = [(name, "ascending") for name in AGE]
     age = np.empty(rows.num_rows, np.int64)
-    age[pc.sort_indices(rows, keys, null_placement="at_start").to_numpy()] = np.arange(rows.num_rows)
+    age[ordered(rows)] = np.arange(rows.num_rows)
     last = np.full(int(groups.max(initial=-1)) + 1, -1, np.int64)
     np.maximum.at(last, groups, age)
     return np.sort(np.lexsort((-age, -last[groups]))[:most])

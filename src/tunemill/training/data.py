@@ -31,8 +31,11 @@ class Lesson(msgspec.Struct, frozen=True):
 
 def tokenized(chat: "Chat", rows: Sequence[Row]) -> list[TokenizedRow]:
     """Turn rows into ids and masks, and note where the model's own template would give other ids."""
-    encoded = [(row, chat.encode(row.messages)) for row in rows]
-    return [TokenizedRow(row, seen, list(chat.stock_ids(row.messages)) != list(seen.ids)) for row, seen in encoded]
+    encoded = [(row, chat.encode(row.messages, row.tools)) for row in rows]
+    return [
+        TokenizedRow(row, seen, list(chat.stock_ids(row.messages, row.tools)) != list(seen.ids))
+        for row, seen in encoded
+    ]
 
 
 def lesson(rows: Sequence[TokenizedRow], settings: TrainSettings) -> Lesson:
