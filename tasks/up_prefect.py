@@ -49,7 +49,8 @@ def _template() -> Any:
 def call_the_silent_crashed(machine: Machine) -> None:
     """Make the automation without which a run that died with its worker would be Running for ever.
 
-    One that stands and says the same is left alone: a change makes the server forget whom it waits for. Any event of a run counts as a sign of life, also that it was suspended: then it rests and is silent by right.
+    One that stands and says the same is left alone: a change makes the server forget whom it waits for. Any event of a
+    run counts as a sign of life, also that it was suspended: then it rests and is silent by right.
     """
     automation = {
         "name": AUTOMATION,

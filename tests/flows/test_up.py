@@ -43,6 +43,10 @@ class Terminal:
         answer: dict[str, Any] = json.loads(self.command("status", "--json").out)
         return answer
 
+    def last(self) -> list[str]:
+        """Give the states of the last runs."""
+        return [run["state"] for each in self.status()["deployments"] for run in each["last"]]
+
     def services(self) -> dict[str, dict[str, Any]]:
         return {service["name"]: service for service in self.status()["services"]}
 
@@ -70,18 +74,18 @@ def first(terminal: Terminal) -> Process:
 
 
 @pytest.fixture(scope="module")
-def killed(terminal: Terminal, first: Process) -> Process:
-    """Kill the process that runs it, so that it can stop nothing."""
+def killed(terminal: Terminal, first: Process) -> set[int]:
+    """Kill the process that runs it in the middle of a run, so that it can stop nothing; give what it had started."""
+    started = {service["pid"] for service in terminal.services().values()}
+    assert terminal.command("submit", CONFIG).status == 0
+    wait_for(lambda: "Running" in terminal.last(), 60, first)
     first.process.kill()
     first.process.wait()
-    deadline = time.monotonic() + 10
-    while running(terminal.home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return first
+    return started
 
 
 @pytest.fixture(scope="module")
-def second(terminal: Terminal, killed: Process) -> Process:
+def second(terminal: Terminal, killed: set[int]) -> Process:
     """Bring it up again."""
     return terminal.up()
 
@@ -134,9 +138,8 @@ def test_a_submitted_run_is_followed_and_ends_with_the_status_of_its_error(termi
     assert ended.status == 3, ended
     assert "DataError: ingest: 4 of 102 records rejected (3.9%); the limit is 0.0%" in ended.err
     assert "Traceback" not in ended.err
-    runs = [run for each in terminal.status()["deployments"] for run in each["last"]]
-    assert [run["state"] for run in runs] == ["Failed"]
-    assert runs[0]["id"] in ended.out
+    assert terminal.last() == ["Failed"]
+    assert "/runs/flow-run/" in ended.out
 
 
 def test_a_run_in_another_terminal_uses_the_servers_of_the_machine(terminal: Terminal, first: Process) -> None:
@@ -165,18 +168,25 @@ def test_a_killed_server_is_back_at_its_address(terminal: Terminal, first: Proce
     assert [each["name"] for each in after["deployments"]] == [each["name"] for each in before["deployments"]]
 
 
-def test_what_a_killed_machine_ran_ends_with_it(terminal: Terminal, killed: Process) -> None:
-    assert running(terminal.home) == []
+def test_the_services_of_a_killed_machine_end_with_it(terminal: Terminal, killed: set[int]) -> None:
+    deadline = time.monotonic() + 10
+    while left := killed & {process.pid for process in running(terminal.home)}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
     ended = terminal.command("status")
     assert ended.status == 3
     assert " and was killed\n" in ended.out
 
 
-def test_a_killed_machine_comes_up_again_with_its_runs(terminal: Terminal, second: Process) -> None:
+def test_the_next_up_ends_the_run_that_a_killed_machine_left_and_calls_it_crashed(
+    terminal: Terminal, second: Process
+) -> None:
     facts = terminal.status()
-    assert facts["up"]
-    assert facts["pid"] == second.process.pid
-    assert [run["state"] for each in facts["deployments"] for run in each["last"]] == ["Failed"]
+    assert (facts["up"], facts["pid"]) == (True, second.process.pid)
+    assert "ended what a killed machine left: -m prefect.engine (pid " in second.written()[1]
+    assert " was running when the machine went down: it is called crashed" in second.written()[1]
+    assert terminal.last() == ["Crashed", "Failed"]
+    assert [pool["used"] for pool in facts["pools"]] == [0] * len(facts["pools"])
 
 
 def test_down_stops_all_and_says_what(terminal: Terminal, second: Process) -> None:
