@@ -1,5 +1,6 @@
 """Fine-tune: raw files in, verified files with their verdict out. The main job."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tasks.prefect_log import logged
 from tasks.promote import promote
 from tasks.publish import publish
 from tasks.run import pipeline_run
-from tunemill.config import load
+from tunemill.config import PipelineConfig, load
 from tunemill.home import PROJECT
 
 
@@ -36,9 +37,14 @@ def finetune(
         pool: train and release on a worker of the GPU pool; otherwise here.
     """
     asked = [*(change.overrides()), *(overrides or ())]
-    with logged(), pipeline_run(load(PROJECT / Path(config), asked), config) as run:
+    return finetuned(load(PROJECT / Path(config), asked), config, pool)
+
+
+def finetuned(settings: PipelineConfig, named: str, pool: bool, night: date | None = None) -> dict[str, Any]:
+    """Go from raw files to a verdict, from those that are closed now or those that a night has taken."""
+    with logged(), pipeline_run(settings, named) as run:
         tuned, released = (tune_in_pool, release_in_pool) if pool else (tune, release)
-        splits = prepare(run.settings)
+        splits = prepare(run.settings, night)
         adapter, evaluation = tuned(run.settings, splits)
         publish(evaluation)
         files, proof = released(run.settings, splits, adapter, evaluation)

@@ -1,5 +1,7 @@
 """Prepare: from the raw files to three disjoint sets. Needs no GPU."""
 
+from datetime import date
+
 from prefect import flow
 
 from tasks.deduplicate import deduplicate
@@ -7,6 +9,7 @@ from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
+from tasks.night import night_files
 from tasks.page import page, show
 from tasks.split import benchmark_files, split, warn_if_small
 from tasks.validate import validate
@@ -16,9 +19,9 @@ from tunemill.quality.page_settings import Task
 
 
 @flow(flow_run_name="prepare {config.name}")
-def prepare(config: PipelineConfig) -> Splits:
-    """Read, check, clean and deal the rows."""
-    files = closed_files(config.ingest)
+def prepare(config: PipelineConfig, night: date | None = None) -> Splits:
+    """Read, check, clean and deal the rows of the files that are closed now, or that a night has taken."""
+    files = night_files(config.name, night) if night else closed_files(config.ingest)
     raw = ingest(files, config.ingest)
     words = tokenizer(located_model(config.model))
     valid = validate(raw, words, config.validation)

@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunemill.home import PROJECT
 
-FOLDER = "pipeline_configs"
+GLOBS = ("pipeline_configs/*.yaml", "examples/*/*.yaml")
 
 
 def configurations() -> list[str]:
-    """List the configurations of this project."""
-    return sorted(f"{FOLDER}/{path.name}" for path in (PROJECT / FOLDER).glob("*.yaml"))
+    """List the configurations of this project and of its examples."""
+    return [str(path.relative_to(PROJECT)) for glob in GLOBS for path in sorted(PROJECT.glob(glob))]
 
 
 Configuration = Annotated[

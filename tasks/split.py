@@ -6,9 +6,9 @@ A group (conversation, user, near-duplicate cluster) goes to one side as a whole
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import orjson
 
 from tasks.history import pass_on
@@ -18,18 +18,18 @@ from tasks.stage import stage
 from tunemill import rows, segments, splits
 from tunemill.artifacts import BenchmarkFiles, CleanDataset, SourceFile, Splits
 from tunemill.dedup import decontaminate
+from tunemill.dedup.components import Ints
 from tunemill.dedup.decontaminate import Contamination
+from tunemill.dedup.text import normalise_all
 from tunemill.errors import DataError, StoreError
 from tunemill.files import FileDigests, link
 from tunemill.home import PROJECT, Home
 from tunemill.quality.sizes import TaskType, size_warning
 from tunemill.rows import Row
-from tunemill.splits import SIDES, SplitSettings, ledger
+from tunemill.splits import SIDES, SplitSettings, ledger, sides
+from tunemill.splits.columns import prompts_of
 from tunemill.splits.ledger import Grouping, Ledger
 from tunemill.store import Work
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def benchmark_files(settings: SplitSettings) -> BenchmarkFiles:
@@ -57,87 +57,107 @@ def _named(names: Sequence[str]) -> Iterator[Path]:
         yield from files
 
 
-SLIM = ("row_id", "source", "line", "conversation", "user", "time")
-"""What is read of every row; of those that are dealt tonight all is."""
-
-
-@stage(makes=Splits, version=5)
+@stage(makes=Splits, version=6)
 def split(
     work: Work, clean: CleanDataset, previous: Splits | None, benchmarks: BenchmarkFiles, settings: SplitSettings
 ) -> Splits:
-    """Deal every row of `clean` to exactly one of three files, or leave it out with its reason."""
-    before = earlier(work, previous)
-    table, known = _opened(work.open(clean) / "rows", settings, before)
-    dealt = splits.split(known, settings, before)
-    parts = {side: [i for i, own in enumerate(dealt.sides) if own == side] for side in SIDES}
-    spoiled = _contaminated(table, parts["train"], benchmarks, settings)
-    out = {(each.row_id, each.source, each.line) for each in spoiled}
-    parts["train"] = [i for i in parts["train"] if (known[i].row_id, known[i].source, known[i].line) not in out]
-    _write_parts(work.folder, table, parts)
-    counts = {**{side: len(part) for side, part in parts.items()}, "bridges": len(dealt.bridges)}
-    counts["contaminated"] = len(spoiled)
-    if sum(counts.values()) != len(known):
-        raise StoreError(f"split: {len(known):,} rows were read and {sum(counts.values()):,} dealt; report this bug")
+    """Deal every row of `clean` to exactly one of three sides, or leave it out with its reason.
+
+    A side is a folder of segments: those of the night before by second names, and one of the rows that tonight adds.
+    """
+    came = work.open(clean) / "rows"
+    last = work.open(previous) if previous else None
+    before = earlier(work, last)
+    every = sides.Table.of(came)
+    dealt = splits.split_table(every.rows, lambda some: _prompts(came, every, some), settings, before)
+    standing = {side: sides.Table.of(last / side, sides.SAME) if last else None for side in SIDES}
+    mine = {side: np.flatnonzero(dealt.places == number) for number, side in enumerate(SIDES)}
+    digests = tuple(file.sha256 for file in benchmarks.files)
+    suspect = mine["train"]
+    if last and _looked_for(last) == (digests, settings.group_threshold):
+        suspect = suspect[sides.stayed(standing["train"], every.rows.take(suspect))[0]]
+    spoiled = _contaminated(came, every, suspect, benchmarks, settings)
+    mine["train"] = _without(every, mine["train"], spoiled)
+    new: dict[Path, Ints] = {}
+    for side, places in mine.items():
+        path, fresh = _begun(work.folder / side, every, places, standing[side], last and last / side)
+        new[path] = fresh
+    sides.add(came, every, new)
+    counts = {side: segments.count(work.folder / side) for side in SIDES}
+    counts |= {"bridges": len(dealt.bridges), "contaminated": len(spoiled)}
+    if sum(counts.values()) != every.rows.num_rows:
+        raise StoreError(
+            f"split: {every.rows.num_rows:,} rows were read and {sum(counts.values()):,} dealt; report this bug"
+        )
     rows.write_lines(work.folder / "bridges.jsonl", dealt.bridges)
     rows.write_lines(work.folder / "contaminated.jsonl", spoiled)
-    certificate = msgspec.structs.replace(dealt.certificate, contaminated=len(spoiled))
+    certificate = msgspec.structs.replace(dealt.certificate, contaminated=len(spoiled), benchmarks=digests)
     facts = orjson.dumps(msgspec.to_builtins(certificate), option=orjson.OPT_INDENT_2)
     (work.folder / "certificate.json").write_bytes(facts)
-    ledger.write(work.folder / "ledger" / ledger.segment(before.nights), dealt.entries)
+    ledger.write(work.folder, before.nights, dealt.added, dealt.bands, settings.group_threshold)
     pass_on(work, clean)
     return work.seal(Splits, **counts, ledger=sum(certificate.ledger.rows.values()), nights=certificate.ledger.nights)
 
 
-def earlier(work: Work, previous: Splits | None) -> Ledger:
+def earlier(work: Work, last: Path | None) -> Ledger:
     """Read what earlier nights dealt, and give their segments a second name in this night's folder."""
-    folder = work.folder / "ledger"
-    folder.mkdir()
-    if previous is None:
+    for name in ("ledger", "prompts"):
+        (work.folder / name).mkdir()
+        if last and (last / name).is_dir():
+            link(sorted((last / name).iterdir()), work.folder / name)
+    if last is None:
         return Ledger()
-    last = work.open(previous)
-    link(sorted((last / "ledger").iterdir()), folder)
     facts = orjson.loads((last / "certificate.json").read_bytes())
-    return ledger.read(folder, msgspec.convert(facts["ledger"]["grouping"], Grouping))
+    grouping = msgspec.convert(facts["ledger"]["grouping"], Grouping)
+    return ledger.read(work.folder / "ledger", grouping, work.folder / "prompts")
 
 
-def _opened(path: Path, settings: SplitSettings, before: Ledger) -> tuple["pa.Table", list[Row]]:
-    """Read rows from old to new; only those that have to be looked at with their messages."""
-    table = segments.table(path).cast(rows.schema())  # parquet names the items of a list otherwise
-    columns = (table[name].to_pylist() for name in SLIM)
-    slim = [Row(messages=(), **dict(zip(SLIM, values, strict=True))) for values in zip(*columns, strict=True)]
-    order = sorted(range(len(slim)), key=lambda i: (slim[i].place, slim[i].row_id))
-    if order != list(range(len(slim))):
-        table, slim = _taken(table, order), [slim[i] for i in order]
-    places = splits.fresh(slim, settings, before)
-    for place, row in zip(places, _whole(table, places), strict=True):
-        slim[place] = row
-    return table, slim
-
-
-def _whole(table: "pa.Table", places: Sequence[int]) -> list[Row]:
-    return msgspec.convert(_taken(table, places).to_pylist(), list[Row])
-
-
-def _taken(table: "pa.Table", places: Sequence[int]) -> "pa.Table":
-    import pyarrow as pa
-
-    return table.take(pa.array(places, pa.int64())).combine_chunks()
+def _prompts(came: Path, every: sides.Table, some: Ints) -> list[str]:
+    """Read what some rows are compared by, in their order; segments without any are not opened."""
+    order = np.lexsort((every.position[some], every.segment[some]))
+    read = segments.picked(came, every.places(some), ["messages"])
+    texts = normalise_all(text for table in read for text in prompts_of(table))
+    back = np.empty(order.size, np.int64)
+    back[order] = np.arange(order.size)
+    return [texts[i] for i in back.tolist()]
 
 
 def _contaminated(
-    table: "pa.Table", train: Sequence[int], benchmarks: BenchmarkFiles, settings: SplitSettings
+    came: Path, every: sides.Table, train: Ints, benchmarks: BenchmarkFiles, settings: SplitSettings
 ) -> list[Contamination]:
-    """Find the train rows that hold an item of a benchmark."""
+    """Find those of some train rows that hold an item of a benchmark."""
     items = [item for file in benchmarks.files for item in decontaminate.read(Path(file.path), file.sha256)]
-    return decontaminate.contaminated(_whole(table, train), items, settings.group_threshold) if items else []
+    if not items:
+        return []
+    read = segments.picked(came, every.places(train))
+    suspect = [row for table in read for row in msgspec.convert(table.to_pylist(), list[Row])]
+    return decontaminate.contaminated(suspect, items, settings.group_threshold)
 
 
-def _write_parts(folder: Path, table: "pa.Table", parts: dict[str, list[int]]) -> None:
-    import pyarrow.parquet as pq
+def _looked_for(last: Path) -> tuple[tuple[str, ...], float]:
+    """Say which benchmarks the train rows of an earlier night were held against, and how alike they may be."""
+    facts = orjson.loads((last / "certificate.json").read_bytes())
+    return tuple(facts.get("benchmarks", ())), facts["threshold"]
 
-    for side, places in parts.items():
-        (folder / side).mkdir()
-        pq.write_table(_taken(table, places), folder / side / segments.name(0), compression="zstd")
+
+def _without(every: sides.Table, places: Ints, spoiled: Sequence[Contamination]) -> Ints:
+    if not spoiled:
+        return places
+    out = {(each.row_id, each.source, each.line) for each in spoiled}
+    slim = every.rows.take(places)
+    names = zip(*(slim[name].to_pylist() for name in ("row_id", "source", "line")), strict=True)
+    return places[[name not in out for name in names]]
+
+
+def _begun(
+    folder: Path, every: sides.Table, places: Ints, before: sides.Table | None, last: Path | None
+) -> tuple[Path, Ints]:
+    """Begin a side with what stays of last night's; give its next segment, and the rows that belong there."""
+    new, gone = sides.stayed(before, every.rows.take(places))
+    lost = segments.deleted(last) if last else {}
+    for name, positions in before.places(gone).items() if before else ():
+        lost[name] = np.union1d(lost.get(name, positions), positions)
+    return sides.begin(folder, last, lost), places[new]
 
 
 def warn_if_small(made: Splits, task_type: TaskType) -> Splits:

@@ -25,7 +25,7 @@ def train(work: Work, base: BaseWeights, tokenizer: Tokenizer, splits: Splits, s
         "model": str(work.open(base)),
         "tokenizer": str(work.open(tokenizer)),
         "train": str(data / "train"),
-        "ledger": str(data / "ledger"),
+        "dealt": str(data),
         "validation": str(data / "validation"),
         "out": str(work.resume / "out"),
         "checkpoints": str(work.resume / "checkpoints"),

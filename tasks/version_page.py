@@ -123,7 +123,7 @@ def _datasets(evidence: Evidence) -> Iterator[str]:
     yield _row("dataset", "rows", "sha256")
     yield "|---" * 3 + "|"
     for side in ("train", "validation", "test"):
-        yield _row(side, f"{split.counts[side]:,}", f"`{split.files[f'{side}.parquet'].sha256[:SHOWN]}`")
+        yield _row(side, f"{split.counts[side]:,}", f"`{split.part(side)[:SHOWN]}`")
 
 
 def _row(*cells: str) -> str:

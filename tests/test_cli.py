@@ -112,4 +112,4 @@ def test_help_says_what_a_command_does_and_gives_examples_that_parse(name: str, 
 
 
 def test_every_command_but_those_without_arguments_has_an_example() -> None:
-    assert {name for name, command in COMMANDS.items() if not command.epilog} == {"doctor", "schema"}
+    assert {name for name, command in COMMANDS.items() if not command.epilog} == {"doctor", "down", "schema", "status"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -77,3 +78,11 @@ def test_records_passed_over_and_kept_apart_are_told_with_their_reason(tmp_path:
         PassedOver("ab" * 32, 7, "too early", ""),
         PassedOver("ab" * 32, 9, DISLIKED, "stands in disliked"),
     ]
+
+
+def test_rows_that_count_are_given_with_their_positions_and_read_again_by_them(table: Path) -> None:
+    found = {name: (part["line"].to_pylist(), at.tolist()) for name, part, at in segments.located(table, ["line"])}
+    assert found == {"0000.parquet": ([1, 3], [0, 2]), "0001.parquet": ([5], [1])}
+    places = {name: np.array(at) for name, (_, at) in found.items()}
+    assert [n for part in segments.picked(table, places, ["line"]) for n in part["line"].to_pylist()] == [1, 3, 5]
+    assert [part["line"].to_pylist() for part in segments.picked(table, {"0001.parquet": np.array([0])})] == [[4]]

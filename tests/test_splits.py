@@ -10,9 +10,10 @@ from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.errors import DataError
 from tunemill.rows import Message, Row, make_row
 from tunemill.splits import SIDES, Certificate, Entry, Grouping, Ledger, SplitSettings, split
-from tunemill.splits.certificate import Placed, certificate
+from tunemill.splits.certificate import Stand, certificate
+from tunemill.splits.columns import Columns
 from tunemill.splits.dealing import deal
-from tunemill.splits.grouping import Newcomers, groups, texts_of
+from tunemill.splits.grouping import Newcomers, texts_of
 from tunemill.splits.rounds import certified, searched
 
 Parts = dict[str, list[Row]]
@@ -36,7 +37,15 @@ def parted(rows: list[Row], settings: SplitSettings) -> tuple[Parts, Certificate
 
 
 def crossed(rows: list[Row], sides: list[str], threshold: float) -> Crossings:
-    return searched(Newcomers(rows, texts_of(rows), SplitSettings(group_threshold=threshold)), sides, Ledger())
+    return searched(
+        newcomers(rows, SplitSettings(group_threshold=threshold)),
+        np.array([SIDES.index(side) for side in sides]),
+        Ledger(),
+    )
+
+
+def newcomers(rows: list[Row], settings: SplitSettings) -> Newcomers:
+    return Newcomers(Columns.of(rows), texts_of(rows), settings)
 
 
 def row(number: int, text: str = "", source: str = "a", **known: str) -> Row:
@@ -103,7 +112,7 @@ def test_a_user_stands_on_one_side_unless_users_are_not_asked_for() -> None:
 def test_links_of_different_kinds_join_one_group() -> None:
     rows = [row(0, user="u"), row(1, user="u", conversation="c"), row(2, "where is my red card", conversation="c")]
     rows += [row(3, "Where is my red card?"), row(4)]
-    assert groups(rows, SplitSettings()).tolist() == [0, 0, 0, 0, 4]
+    assert newcomers(rows, SplitSettings()).groups().tolist() == [0, 0, 0, 0, 4]
 
 
 def test_rows_without_a_prompt_are_no_group() -> None:
@@ -132,10 +141,10 @@ def test_a_group_of_95_rows_of_100_is_refused_with_the_numbers() -> None:
 
 
 def test_every_side_of_banking77_gets_its_share_of_what_is_asked_often(banking: list[Row]) -> None:
-    labels = groups(banking, SplitSettings())
-    sides = np.array(deal(banking, labels, SplitSettings()))
+    labels = newcomers(banking, SplitSettings()).groups()
+    sides = deal(Columns.of(banking), labels, SplitSettings())
     many = np.bincount(labels)[labels] > 1
-    shares = [many[sides == side].mean() for side in SIDES]
+    shares = [many[sides == side].mean() for side in range(3)]
     assert many.mean() > 0.2
     assert max(shares) - min(shares) < 0.01
 
@@ -168,8 +177,8 @@ def test_the_certificate_counts_what_stands_on_two_sides() -> None:
         for i, (r, side) in enumerate(zip(rows, sides, strict=True))
     ]
     ledger = Ledger().with_night(entries, Grouping.of(SplitSettings()))
-    placed = [Placed(r, side, str(i), True) for i, (r, side) in enumerate(zip(rows, sides, strict=True))]
-    found = certificate(placed, SplitSettings(), crossed(rows, sides, 0.5), ledger)
+    stand = Stand(np.arange(3), np.arange(3), [], Columns.of(rows), np.arange(3))
+    found = certificate(stand, SplitSettings(), crossed(rows, sides, 0.5), ledger)
     assert found.cross_split_near_duplicates == 3
     assert (found.shared_users, found.shared_conversations, found.shared_rows) == (1, 1, 1)
     assert found.highest_similarity == 1.0
@@ -182,7 +191,7 @@ def twins(pairs: int) -> list[Row]:
 
 
 def strangers(rows: list[Row]) -> Newcomers:
-    return Newcomers(rows, texts_of(rows), SplitSettings())
+    return newcomers(rows, SplitSettings())
 
 
 def test_twins_that_the_grouping_missed_are_merged_and_dealt_again() -> None:

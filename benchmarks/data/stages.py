@@ -20,6 +20,7 @@ from tunemill.dedup import index
 from tunemill.dedup.columns import columns_of
 from tunemill.dedup.segments import open_segments
 from tunemill.dedup.settings import DeduplicateSettings
+from tunemill.dedup.text import normalise_all, prompt_text
 from tunemill.files import hash_file
 from tunemill.quality import columns
 from tunemill.quality.settings import ValidateSettings
@@ -27,7 +28,8 @@ from tunemill.rows import Row, with_messages, write
 from tunemill.rows import read as read_back
 from tunemill.sources import read
 from tunemill.sources.settings import IngestSettings
-from tunemill.splits import SplitSettings, split
+from tunemill.splits import Ledger, SplitSettings, split, split_table
+from tunemill.splits.columns import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,14 +169,17 @@ def measure_night(path: Path, folder: Path) -> Measures:
 
 
 def measure_split(path: Path, _: Path) -> Measures:
-    """Time grouping, dealing and the certificate, on the rows that are no planted copies."""
+    """Time grouping, dealing and the certificate, on columns and prompts of the rows that are no planted copies."""
     planted = np.load(path.with_suffix(".npz"))["origin"]
     rows = [row for row, origin in zip(rows_of(path), planted, strict=True) if origin == row.line - 1]
     settings, clock = SplitSettings(by_user=False), Clock()
     split(rows[:WARM], settings)
+    table, prompts = Columns.of(rows).table, [prompt_text(row) for row in rows]
+    with clock.measured("normalise"):
+        texts = normalise_all(prompts)
     with clock.measured("split"):
-        certificate = split(rows, settings).certificate
-    return clock.report(rows=len(rows), leaks=certificate.leaks, method=certificate.method)
+        dealt = split_table(table, lambda some: [texts[i] for i in some.tolist()], settings, Ledger())
+    return clock.report(rows=len(rows), leaks=dealt.certificate.leaks, method=dealt.certificate.method)
 
 
 def _warm(rows: list[Row], folder: Path) -> None:

@@ -91,7 +91,8 @@ class CleanDataset(Artifact):
 
 class Splits(Artifact):
     """train/, validation/, test/, and certificate.json; what was left out in bridges.jsonl and
-    contaminated.jsonl; and ledger/ with a segment a night: where every row stands that was ever dealt."""
+    contaminated.jsonl; ledger/ with a segment a night: where every row stands that was ever dealt; and prompts/, by
+    which its prompts are looked up."""
 
     stage = "split"
 

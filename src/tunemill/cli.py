@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 a bug or a fault of the machine, 2 the configuration, 3 the data or the model, 4 the gate.
 """
 
+import datetime
 import os
 import sys
 from collections.abc import Callable
@@ -36,24 +37,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 @app.command(epilog="Example: tunemill run pipeline_configs/quickstart.yaml --set train.epochs=2")
 def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     """Go from raw files to verified files; what is held is not made again."""
-    from tunemill.config import load
-
-    load(config, set_ or ())
-    # Prefect would log the traceback of each failure once a task and once a flow; it is told once, below.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    Home.find().enter()
-    from flows.finetune import finetune
-    from tasks.local_server import local_server
-    from tasks.run import listening
-    from tasks.screen import Screen
-
-    with local_server(), Screen() as screen, listening(screen):
-        summary = finetune(str(config.resolve()), overrides=list(set_ or ()))
+    summary = _flow(config, set_, "finetune", conclude=not json)
     if json:
         _print_json(summary)
-    else:
-        screen.conclude(summary)
     if summary["gate"] != "PROMOTE":
+        raise SystemExit(4)
+
+
+@app.command(epilog="Examples: tunemill night examples/nightly/nightly.yaml; tunemill night c.yaml --date 2026-03-02")
+def night(
+    config: Config,
+    date: Annotated[str | None, typer.Option(help="The night to run, YYYY-MM-DD; left out, today's in UTC.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would take.")] = False,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Retrain on what is new since the last finished night; a person then promotes it."""
+    from tasks.night_end import shown
+
+    if dry_run:
+        from tasks.night_end import dry
+
+        _print(json, dry(_loaded(config, set_), _date(date)), shown)
+        return
+    told = _flow(config, set_, "nightly", date=_date(date))
+    _print(json, told, shown)
+    if told["state"] == "judged" and told["verdict"] != "PROMOTE":
         raise SystemExit(4)
 
 
@@ -228,6 +237,64 @@ def chat(
         _print_json({"answers": said})
 
 
+@app.command(epilog="Example: tunemill up; tunemill up --postgres postgresql://me:secret@db:5432 --port-base 14200")
+def up(
+    port_base: Annotated[
+        int, typer.Option(help="Prefect listens here, MLflow on the next port; 0 takes any two.", min=0, max=65534)
+    ] = 4200,
+    postgres: Annotated[
+        str,
+        typer.Option(envvar="TUNEMILL_POSTGRES", help="Server with databases `prefect` and `mlflow`, made if absent."),
+    ] = "",
+) -> None:
+    """Run a Prefect server, an MLflow server and workers on this machine until Ctrl-C."""
+    from tasks.postgres import databases
+    from tasks.up import up as run_machine
+
+    Home.find().enter()
+    run_machine(Home.find(), port_base, databases(postgres), lambda text: typer.echo(text, err=True))
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop what `tunemill up` runs, from another terminal."""
+    from tasks.down import down as stop
+    from tasks.down import shown
+
+    _print(json, stop(Home.find()), shown)
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Say what runs: servers, workers, pools and the last runs; exit status 3 where nothing is up."""
+    from tasks.status import shown
+    from tasks.status import status as seen
+
+    now = seen(Home.find())
+    _print(json, now, shown)
+    if not now["up"]:
+        raise SystemExit(3)
+
+
+@app.command(epilog="Example: tunemill submit pipeline_configs/quickstart.yaml --set train.epochs=2 --watch")
+def submit(
+    config: Config,
+    set_: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the run; end with the exit status of `run`.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a run on the machine that is up."""
+    from tasks.submit import follow, shown
+    from tasks.submit import submit as send
+    from tunemill.config import load
+
+    load(config, set_ or ())
+    sent = send(Home.find(), config.resolve(), set_ or ())
+    _print(json, sent, shown)
+    if watch and (ended := follow(Home.find(), sent, lambda text: typer.echo(text, err=True))):
+        raise SystemExit(ended)
+
+
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what this machine has, what is missing (exit status 1), and how to get it."""
@@ -260,6 +327,42 @@ def schema_text(value: dict[str, Any]) -> str:
     import json
 
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _flow(config: Path, set_: list[str] | None, name: str, conclude: bool = False, **parameters: Any) -> dict[str, Any]:
+    """Run a flow in this process, shown on the terminal, with a Prefect server of its own where none is named."""
+    _loaded(config, set_)
+    # Prefect would log the traceback of each failure once a task and once a flow; it is told once, by main().
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    Home.find().enter()
+    from importlib import import_module
+
+    from tasks.machine import join
+
+    join(Home.find())
+    flow = getattr(import_module(f"flows.{name}"), name)
+    from tasks.local_server import local_server
+    from tasks.run import listening
+    from tasks.screen import Screen
+
+    with local_server(), Screen() as screen, listening(screen):
+        summary: dict[str, Any] = flow(str(config.resolve()), overrides=list(set_ or ()), **parameters)
+    if conclude:
+        screen.conclude(summary)
+    return summary
+
+
+def _loaded(config: Path, set_: list[str] | None) -> "PipelineConfig":
+    from tunemill.config import load
+
+    return load(config, set_ or ())
+
+
+def _date(text: str | None) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"--date {text}: {error}; the form is --date 2026-03-02") from None
 
 
 def _optional(config: Path | None, set_: list[str] | None) -> "PipelineConfig | None":

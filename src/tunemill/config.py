@@ -23,6 +23,7 @@ from tunemill.exporting.quantize_settings import QuantizeSettings
 from tunemill.exporting.settings import ExportSettings
 from tunemill.exporting.verify_settings import VerifySettings
 from tunemill.models.settings import ModelSettings
+from tunemill.nights import NightlySettings
 from tunemill.quality.page_settings import PageSettings
 from tunemill.quality.settings import ValidateSettings
 from tunemill.quality.sizes import TaskType
@@ -56,6 +57,7 @@ class PipelineConfig(Section):
     verify: VerifySettings = VerifySettings()
     gate: GateSettings = GateSettings()
     promote: PromoteSettings = PromoteSettings()
+    nightly: NightlySettings = NightlySettings()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:

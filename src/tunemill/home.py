@@ -2,6 +2,7 @@
 
 store/        sealed artifacts, one folder a key
 runs/         one JSON a pipeline run
+nights/       one JSON a night of a product: the files that it took, its verdict, and what was answered
 mlflow.db     MLflow's database, and mlartifacts/ beside it
 prefect/      Prefect's home when no server is named
 datasets/     datasets of the hub and traces/ of MLflow, as the files that ingest reads
@@ -38,6 +39,11 @@ class Home:
     def runs(self) -> Path:
         """Folder of the run records."""
         return self.root / "runs"
+
+    @property
+    def nights(self) -> Path:
+        """Folder of the records of nights, one folder a product."""
+        return self.root / "nights"
 
     @property
     def tracking_uri(self) -> str:

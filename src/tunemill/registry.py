@@ -30,6 +30,7 @@ DIGEST, MODEL, VERDICT = "tunemill.digest", "tunemill.logged_model", "tunemill.v
 MADE_FROM = "tunemill.made_from"
 """`stage/key` of everything that a version was made from, with spaces between."""
 CHAMPIONS, SINCE, BEFORE = "tunemill.champions", "tunemill.champion_since", "tunemill.champion_before"
+REJECTED = "tunemill.rejected"
 REMEMBERED = 500
 """Champions that are remembered; the tag holds 5,000 characters."""
 DESCRIPTION_LENGTH = 5000
@@ -152,6 +153,11 @@ class Registry:
         """Take the challenger's alias from a version, if it has it."""
         if self.holder(version.name, CHALLENGER) == version.number:
             self.client.delete_registered_model_alias(version.name, CHALLENGER)
+
+    def reject(self, version: Version, by: str, reason: str) -> None:
+        """Write down that a version is not to become champion, and who said so; it is no challenger any more."""
+        self.tag(version, REJECTED, f"{_now()} by {by}: {reason}")
+        self.withdraw(version)
 
     def swap(self, name: str, alias: str, expected: int | None, new: int) -> None:
         """Move an alias from the version `expected` (None: from nobody) to `new`.

@@ -125,6 +125,41 @@ def table(path: Path, columns: Sequence[str] | None = None, where: "pc.Expressio
     return pa.concat_tables(found, promote_options="permissive")
 
 
+def located(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, "pa.Table", Positions]]:
+    """Yield of each segment its name, some columns of the rows that count, and the positions of these."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    gone = deleted(path)
+    for each in files(path):
+        found, out = pq.read_table(each, columns=list(columns)), gone.get(each.name)
+        stays = np.ones(found.num_rows, np.bool_)
+        if out is not None:
+            stays[out] = False
+            found = found.filter(pa.array(stays))
+        yield each.name, found, np.flatnonzero(stays)
+
+
+def picked(path: Path, places: Mapping[str, Positions], columns: Sequence[str] | None = None) -> Iterator["pa.Table"]:
+    """Yield the rows that stand at ascending positions of each segment, a group of rows at a time; others are not read.
+
+    Segments come in their order.
+    """
+    import pyarrow.parquet as pq
+
+    for each in files(path):
+        wanted = places.get(each.name, np.empty(0, np.int64))
+        if not wanted.size:
+            continue
+        with pq.ParquetFile(each) as file:
+            sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            for number, first in enumerate(np.cumsum([0, *sizes])[:-1]):
+                here = wanted[(wanted >= first) & (wanted < first + sizes[number])] - first
+                if here.size:
+                    found = file.read_row_group(number, columns=None if columns is None else list(columns))
+                    yield found if here.size == found.num_rows else found.take(here)
+
+
 def read(path: Path) -> list[Row]:
     """Read the rows that count, in the order of the segments."""
     gone = deleted(path)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dedup.conftest import Brute
-from tunemill.dedup import meetings as module
+from tunemill.dedup import bands as module
 from tunemill.dedup.meetings import meetings
 from tunemill.dedup.overlap import Pairs
 from tunemill.dedup.text import normalise, prompt_text

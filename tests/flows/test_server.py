@@ -63,7 +63,7 @@ def documented() -> list[list[str]]:
     return [shlex.split(line[1:], comments=True) for line in lines if line.startswith("#   prefect ")]
 
 
-SERVER, CPU, GPU, LIMIT, DEPLOY, CPU_WORKER, GPU_WORKER, RUN = documented()
+SERVER, CPU, GPU, LIMIT, DEPLOY, CPU_WORKER, GPU_WORKER, RUN, LANDED = documented()
 
 
 def wait_for(look: Callable[[], T | None], seconds: float, told: Callable[[], object]) -> T:
@@ -220,6 +220,7 @@ def test_an_active_schedule_gets_runs_at_two_in_the_night(nights: list[dict[str,
 
 def test_the_deployed_schedule_is_off(deployed: Prefect) -> None:
     (deployment,) = [each for each in deployed.find("deployments") if each["schedules"]]
+    assert deployment["name"] == "nightly"
     assert [each["active"] for each in deployment["schedules"]] == [False]
     assert deployed.scheduled() == []
 
@@ -231,7 +232,7 @@ def test_each_pool_runs_one_at_a_time_as_processes(prefect: Prefect) -> None:
 
 def test_nothing_that_is_deployed_names_a_folder_of_this_machine(deployed: Prefect) -> None:
     found = deployed.find("deployments")
-    assert {each["name"] for each in found} == {"finetune", "gpu"}
+    assert {each["name"] for each in found} == {"finetune", "gpu", "nightly"}
     assert str(PROJECT) not in json.dumps(found)
 
 

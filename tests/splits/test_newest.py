@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.splits.ledgers import write_ledger
 from tunemill import segments
 from tunemill.rows import Message, Row, make_row
-from tunemill.splits import ledger
-from tunemill.splits.ledger import Entry
 from tunemill.splits.newest import newest
 
 Write = Callable[[list[tuple[str, str]]], Path]
@@ -26,19 +25,14 @@ def folder(tmp_path: Path) -> Write:
     def write(groups: list[tuple[str, str]]) -> Path:
         rows = [row(line, day) for line, (_, day) in enumerate(groups, 1)]
         segments.write(tmp_path / "train", rows)
-        entries = [
-            Entry(each.row_id, each.source, each.line, group, "train", "", None, None)
-            for each, (group, _) in zip(rows, groups, strict=True)
-        ]
-        (tmp_path / "ledger").mkdir()
-        ledger.write(tmp_path / "ledger" / ledger.segment(0), entries)
+        write_ledger(tmp_path, rows, [group for group, _ in groups])
         return tmp_path
 
     return write
 
 
 def lines(folder: Path, most: int) -> list[int]:
-    return [each.line for each in newest(folder / "train", folder / "ledger", most).rows]
+    return [each.line for each in newest(folder / "train", folder, most).rows]
 
 
 def test_the_group_of_the_newest_row_comes_first_and_whole(folder: Write) -> None:
@@ -58,5 +52,5 @@ def test_a_row_without_a_time_is_older_than_all_others(folder: Write) -> None:
 
 def test_a_bound_above_what_is_held_changes_nothing(folder: Write) -> None:
     made = folder([("a", "01"), ("b", "02")])
-    found = newest(made / "train", made / "ledger", 10)
+    found = newest(made / "train", made, 10)
     assert (found.rows, found.held, found.groups) == ([row(1, "01"), row(2, "02")], 2, 2)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.splits.ledgers import write_ledger
 from tests.training.conftest import MakeJob
 from tests.training.processes import events_of, results, run_here, start, ticket
 from tunemill import rows as row_files
 from tunemill.rows import Message, make_row
-from tunemill.splits import ledger
-from tunemill.splits.ledger import Entry
 from tunemill.training.job import Job
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
@@ -141,13 +140,9 @@ def test_rows_that_train_nothing_end_the_process_with_3_before_any_step(tiny: Pa
 
 def test_a_bounded_training_reads_the_newest_rows_and_says_of_how_many(tiny: Path, make_job: MakeJob) -> None:
     job = make_job(tiny, name="bounded", **{**SETTINGS, "max_rows": 16, "max_steps": 2})
-    dealt = job.train.parent / "ledger"
-    dealt.mkdir()
-    entries = [
-        Entry(r.row_id, r.source, r.line, str(r.line // 4), "train", "", None, None) for r in row_files.read(job.train)
-    ]
-    ledger.write(dealt / ledger.segment(0), entries)
-    run_here(job.model_copy(update={"ledger": dealt}))
+    rows = row_files.read(job.train)
+    write_ledger(job.train.parent, rows, [str(row.line // 4) for row in rows])
+    run_here(job.model_copy(update={"dealt": job.train.parent}))
     (told,) = events_of(job, "rows")
     assert (told["rows"], told["held"]) == (16, 32)
     assert events_of(job, "preflight")[0]["train"]["rows"] == 16

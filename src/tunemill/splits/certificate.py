@@ -1,15 +1,18 @@
 """Count what stands on two sides, tonight and among all that was ever dealt."""
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
+import numpy as np
 
+from tunemill.dedup.components import Ints
 from tunemill.dedup.crossings import Crossings, Method
-from tunemill.rows import Row
+from tunemill.splits.columns import Columns
 from tunemill.splits.dealing import moment
+from tunemill.splits.keys import keys, matched
 from tunemill.splits.ledger import Grouping, Ledger
 from tunemill.splits.settings import SIDES, ByTime, SplitSettings
 
@@ -63,6 +66,8 @@ class Certificate(msgspec.Struct, frozen=True):
     ledger: Whole
     contaminated: int = 0
     """Rows left out of train since they hold an item of a benchmark; the ledger counts them."""
+    benchmarks: tuple[str, ...] = ()
+    """sha256 of the files whose items were looked for."""
 
     @property
     def leaks(self) -> int:
@@ -71,23 +76,24 @@ class Certificate(msgspec.Struct, frozen=True):
         return self.cross_split_near_duplicates + shared
 
 
-class Placed(NamedTuple):
-    """A row and where it went."""
+@dataclass(frozen=True)
+class Stand:
+    """Where tonight's rows stand."""
 
-    row: Row
-    side: str
-    """"" where it was left out."""
-    group: str
-    looked_at: bool
-    """Whether it was dealt tonight; of the others it was certified already that nothing of theirs stands elsewhere."""
+    sides: Ints
+    """Side of each row by its place in SIDES; len(SIDES) where it was left out."""
+    groups: Ints
+    """Number of each row's group."""
+    times: Sequence[str | None]
+    """Time of each row; only looked at where the newest are held out."""
+    dealt: Columns
+    """Rows that were dealt tonight; of the others it was certified already that nothing of theirs stands elsewhere."""
+    dealt_sides: Ints
+    """Side of each of these."""
 
 
 def certificate(
-    placed: Sequence[Placed],
-    settings: SplitSettings,
-    crossed: Crossings,
-    ledger: Ledger,
-    newest: datetime | None = None,
+    stand: Stand, settings: SplitSettings, crossed: Crossings, ledger: Ledger, newest: datetime | None = None
 ) -> Certificate:
     """Count what stands on two sides.
 
@@ -95,56 +101,67 @@ def certificate(
         ledger: as it is after tonight.
         newest: time of the newest row.
     """
-    stand = [one for one in placed if one.side]
-    dealt = [one for one in stand if one.looked_at]
-    groups = {side: {one.group for one in stand if one.side == side} for side in SIDES}
+    stands = stand.sides < len(SIDES)
+    sides, groups = stand.sides[stands], stand.groups[stands]
     return Certificate(
-        rows={side: sum(one.side == side for one in stand) for side in SIDES},
-        groups={side: len(found) for side, found in groups.items()},
-        largest_group=max(Counter(one.group for one in stand).values(), default=0),
+        rows=_by_side(sides),
+        groups={side: _different(groups[sides == number]) for number, side in enumerate(SIDES)},
+        largest_group=int(np.bincount(groups).max(initial=0)),
         threshold=settings.group_threshold,
         cross_split_near_duplicates=len(crossed.pairs.left),
         highest_similarity=None if crossed.highest is None else round(crossed.highest, 4),
         method=crossed.method,
-        shared_conversations=_shared(dealt, ledger, "conversation") if settings.by_conversation else 0,
-        shared_users=_shared(dealt, ledger, "user") if settings.by_user else 0,
-        shared_rows=_shared(dealt, ledger, "row_id"),
-        bridges=len(placed) - len(stand),
+        shared_conversations=_shared(stand, ledger, "conversation") if settings.by_conversation else 0,
+        shared_users=_shared(stand, ledger, "user") if settings.by_user else 0,
+        shared_rows=_shared(stand, ledger, "row_id"),
+        bridges=int((~stands).sum()),
         by_time=_aged(stand, settings.by_time, newest) if settings.by_time and newest else None,
         ledger=_whole(ledger, settings),
     )
 
 
-def _shared(dealt: Sequence[Placed], ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
-    """Count the names of rows that stand on more than one side, tonight or in the ledger."""
-    found: dict[str, set[str]] = {}
-    for one in dealt:
-        if (own := getattr(one.row, name)) is not None:
-            found.setdefault(own, set()).add(one.side)
-    for known, side in zip(getattr(ledger.entries, name), ledger.entries.side, strict=True):
-        if known in found:
-            found[known].add(side)
-    return sum(len(sides) > 1 for sides in found.values())
+def _by_side(sides: Ints) -> dict[str, int]:
+    return dict(zip(SIDES, np.bincount(sides, minlength=len(SIDES)).tolist(), strict=True))
 
 
-def _aged(stand: Sequence[Placed], by_time: ByTime, newest: datetime) -> Aged:
-    times = [(moment(one.row), one.side) for one in stand]
+def _different(numbers: Ints) -> int:
+    return int((np.bincount(numbers) > 0).sum())
+
+
+def _shared(stand: Stand, ledger: Ledger, name: Literal["conversation", "user", "row_id"]) -> int:
+    """Count the names of dealt rows that stand on more than one side, tonight or in the ledger."""
+    import pyarrow as pa
+
+    mine = np.flatnonzero(stand.dealt_sides < len(SIDES))
+    own = keys(stand.dealt.table.select([name]).take(mine), (name,))
+    number = matched(own, own)
+    known = matched(keys(ledger.table, (name,)), own)
+    seen = np.zeros((len(SIDES), len(own)), np.bool_)
+    seen[stand.dealt_sides[mine], number] = True
+    seen[ledger.sides[known >= 0], known[known >= 0]] = True
+    nameless = matched(keys(pa.table({name: pa.array([None], pa.string())}), (name,)), own)
+    seen[:, nameless[nameless >= 0]] = False
+    return int((seen.sum(axis=0) > 1).sum())
+
+
+def _aged(stand: Stand, by_time: ByTime, newest: datetime) -> Aged:
+    times = [(moment(time), side) for time, side in zip(stand.times, stand.sides.tolist(), strict=True)]
+    times = [one for one in times if one[1] < len(SIDES)]
     begin = newest - timedelta(days=by_time.days) if by_time.days else None
-    recent = sum(bool(begin and time and time > begin) for time, side in times if side == "train")
+    recent = sum(bool(begin and time and time > begin) for time, side in times if side == SIDES.index("train"))
     return Aged(recent if begin else None, sum(time is None for time, _ in times))
 
 
 def _whole(ledger: Ledger, settings: SplitSettings) -> Whole:
-    entries, count = ledger.entries, len(ledger)
     assert ledger.grouping is not None, "a ledger that holds tonight has a grouping"
-    rows, sizes = Counter(entries.side), Counter(entries.group)
-    groups = Counter(dict(zip(entries.group, entries.side, strict=True)).values())
+    count, rows, groups = len(ledger), _by_side(ledger.sides), ledger.groups
+    sides = ledger.sides[np.unique(groups)]
     asked = {side: float(getattr(settings, side)) for side in SIDES}
     return Whole(
         nights=ledger.nights,
-        rows={side: rows[side] for side in SIDES},
-        groups={side: groups[side] for side in SIDES},
-        largest_group=max(sizes.values(), default=0),
+        rows=rows,
+        groups=_by_side(sides),
+        largest_group=int(np.bincount(groups).max(initial=0)),
         asked=asked,
         got={side: round(rows[side] / count, 4) for side in SIDES},
         off_by=round(max(abs(rows[side] - asked[side] * count) for side in SIDES), 1),

@@ -1,13 +1,16 @@
 """Deal groups to sides so that the shares come out, over everything that was ever dealt."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
 
 from tunemill.dedup.components import Ints
 from tunemill.errors import DataError
-from tunemill.rows import Row
+from tunemill.splits.columns import Columns
 from tunemill.splits.settings import SIDES, SplitSettings
 
 CROWDING = 0.1
@@ -16,26 +19,54 @@ TOLERANCE = 0.1
 """How far the share of a side may lie from the one asked for."""
 MANY = 10
 """Rows from which that is held against a split: of five, one row more is a fifth."""
+TEST = SIDES.index("test")
 
-Members = dict[int, list[int]]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of rows, in the order of their labels."""
+
+    labels: Ints
+    sizes: Ints
+    names: list[str]
+    """Smallest row id of each."""
+    of: Ints
+    """Group of each row by its place among the groups; -1 where it has none."""
+
+
+def gathered(rows: Columns, labels: Ints) -> Groups:
+    """Gather groups by the labels of their rows; a row without one is labelled -1."""
+    inside = np.flatnonzero(labels >= 0)
+    counts = np.bincount(labels[inside], minlength=1)
+    found = np.flatnonzero(counts)
+    place = np.full(counts.size, -1)
+    place[found] = np.arange(found.size)
+    of = np.full(labels.size, -1)
+    of[inside] = place[labels[inside]]
+    order = rows.by_id[of[rows.by_id] >= 0]
+    least = np.empty(found.size, np.int64)
+    least[of[order][::-1]] = order[::-1]  # of several the last one stands, which has the smallest id
+    return Groups(found, counts[found], rows.table["row_id"].take(least).to_pylist(), of)
 
 
 def deal(
-    rows: Sequence[Row],
+    rows: Columns,
     labels: Ints,
     settings: SplitSettings,
     joined: Mapping[int, int] | None = None,
     held: Mapping[str, int] | None = None,
     newest: datetime | None = None,
-) -> list[str]:
-    """Give each row its side, the largest groups first, so that single rows fill the shares exactly.
+) -> Ints:
+    """Give each row its side by its place in SIDES: the largest groups first, so that single rows fill the shares.
 
     A group is known by its smallest row id and dealt in salted order among those of its size, so neither the files'
     order nor their names matter. Every side gets groups of every size that it has room for: a test set of single rows
     alone would leave out whatever is asked often.
 
     Args:
-        labels: group of each row; the side of a row without one (-1) is "".
+        labels: group of each row; the side of a row without one (-1) is len(SIDES).
         joined: label → side, of the groups that stand on one already.
         held: rows that each side holds from earlier nights; the shares are those of all rows.
         newest: time of the newest row, from which `by_time.days` count back.
@@ -45,67 +76,45 @@ def deal(
             cannot be met.
     """
     joined, held = joined or {}, held or {}
-    members: Members = defaultdict(list)
-    for i, label in enumerate(labels):
-        if label >= 0:
-            members[int(label)].append(i)
-    if not held and len(members) < len(SIDES):
+    groups = gathered(rows, labels)
+    if not held and groups.sizes.size < len(SIDES):
         raise DataError(
-            f"split: {len(rows):,} rows form {len(members)} groups, and three sides need at least three; "
+            f"split: {len(rows):,} rows form {groups.sizes.size} groups, and three sides need at least three; "
             "add rows, or raise split.group_threshold"
         )
-    count = sum(held.values()) + sum(map(len, members.values()))
-    asked = {side: getattr(settings, side) * count for side in SIDES}
-    placed = {side: held.get(side, 0) for side in SIDES}
-    where = {label: SIDES[side] for label, side in joined.items()}
-    for label, side in where.items():
-        placed[side] += len(members[label])
+    count = sum(held.values()) + int(groups.sizes.sum())
+    asked = np.array([getattr(settings, side) * count for side in SIDES])
+    where = np.full(groups.sizes.size, -1)
+    where[np.searchsorted(groups.labels, list(joined))] = list(joined.values())
+    stands = where >= 0
+    placed = np.array([held.get(side, 0) for side in SIDES])
+    placed += np.bincount(where[stands], groups.sizes[stands], len(SIDES)).astype(np.int64)
     if settings.by_time:
-        _hold_out_newest(rows, members, where, asked, placed, settings, newest)
-    _deal_rest(rows, members, where, asked, placed, settings)
+        _hold_out_newest(rows, groups, where, asked, placed, settings, newest)
+    _deal_rest(groups, where, asked, placed, settings)
     if not held:
-        _check_shares(placed, asked, members, settings)
-    return [where.get(int(label), "") for label in labels]
+        _check_shares(placed, asked, groups, settings)
+    sides: Ints = np.append(where, len(SIDES))[groups.of]
+    return sides
 
 
-def _deal_rest(
-    rows: Sequence[Row],
-    members: Members,
-    where: dict[int, str],
-    asked: dict[str, float],
-    placed: dict[str, int],
-    settings: SplitSettings,
-) -> None:
-    salted = {label: _salted(min(rows[i].row_id for i in inside), settings.seed) for label, inside in members.items()}
-    left = sorted(members.keys() - where.keys(), key=lambda one: (-len(members[one]), salted[one]))
-    sides = [side for side in SIDES if not (settings.by_time and side == "test")]
-    for dealt, label in enumerate(left):
-        side = _side(len(members[label]), len(left) - dealt, sides, asked, placed)
-        placed[side] += len(members[label])
-        where[label] = side
+def _deal_rest(groups: Groups, where: Ints, asked: Floats, placed: Ints, settings: SplitSettings) -> None:
+    from tunemill.splits.dealing_kernels import dealt
 
-
-def _side(size: int, left: int, sides: Sequence[str], asked: dict[str, float], placed: dict[str, int]) -> str:
-    """Choose the side of the next group: the emptiest for its share of those it fits, else the one that lacks most."""
-    empty = [side for side in sides if not placed[side]]
-    if left <= len(empty):
-        return empty[0]
-    fits = [
-        side
-        for side in sides
-        if placed[side] + size <= asked[side] + 1e-6 and (size == 1 or size <= CROWDING * asked[side])
-    ]
-    if fits:
-        return max(fits, key=lambda side: round(1 - placed[side] / asked[side], 9))
-    return max(sides, key=lambda side: round(asked[side] - placed[side], 6))
+    left = np.flatnonzero(where < 0)
+    salt = b"".join(_salted(groups.names[i], settings.seed) for i in left.tolist())
+    high, low = np.frombuffer(salt, ">u8").reshape(-1, 4).astype(np.uint64).T[:2]
+    left = left[np.lexsort((low, high, -groups.sizes[left]))]
+    allowed = np.array([n for n, side in enumerate(SIDES) if not (settings.by_time and side == "test")])
+    where[left] = dealt(groups.sizes[left], asked, placed, allowed, CROWDING)
 
 
 def _hold_out_newest(
-    rows: Sequence[Row],
-    members: Members,
-    where: dict[int, str],
-    asked: dict[str, float],
-    placed: dict[str, int],
+    rows: Columns,
+    groups: Groups,
+    where: Ints,
+    asked: Floats,
+    placed: Ints,
     settings: SplitSettings,
     newest: datetime | None,
 ) -> None:
@@ -118,52 +127,54 @@ def _hold_out_newest(
         raise DataError(
             "split.by_time: no row has an ISO 8601 time; name its column in ingest.map, or leave by_time out"
         )
-    first, days = not any(placed.values()), settings.by_time.days
-    times = {label: max(filter(None, (moment(rows[i]) for i in members[label])), default=None) for label in members}
-    aged = sorted(
-        ((time, label) for label, time in times.items() if time and label not in where),
-        key=lambda one: (-one[0].timestamp(), min(rows[i].row_id for i in members[one[1]])),
-    )
-    for time, label in aged:
-        size = len(members[label])
+    first, days = not placed.any(), settings.by_time.days
+    times: dict[int, datetime] = {}
+    for group, text in zip(groups.of.tolist(), rows.names("time"), strict=True):
+        time = moment(text)
+        if group >= 0 and time and where[group] < 0:
+            times[group] = max(time, times.get(group, time))
+    aged = sorted((-time.timestamp(), groups.names[group], group) for group, time in times.items())
+    for _, _, group in aged:
+        size = int(groups.sizes[group])
         recent = first and days is not None
-        if time > newest - timedelta(days=days or 0) if recent else placed["test"] + size <= asked["test"] + 1e-6:
-            where[label] = "test"
-            placed["test"] += size
-    count = sum(asked.values())
-    if first and (not placed["test"] or len(members.keys() - where.keys()) < 2):
+        fits = placed[TEST] + size <= asked[TEST] + 1e-6
+        if times[group] > newest - timedelta(days=days or 0) if recent else fits:
+            where[group] = TEST
+            placed[TEST] += size
+    held_out = int((where >= 0).sum())
+    if first and (not placed[TEST] or where.size - held_out < 2):
         raise DataError(
-            f"split.by_time: {len(where):,} of {len(members):,} groups are held out, and each side needs one at least; "
+            f"split.by_time: {held_out:,} of {where.size:,} groups are held out, and each side needs one at least; "
             "change split.by_time.days, or add rows"
         )
     if first and days is not None:
-        asked["test"] = placed["test"]
-        for side in ("train", "validation"):
-            asked[side] = (count - asked["test"]) * getattr(settings, side) / (settings.train + settings.validation)
+        count = asked.sum()
+        asked[TEST] = placed[TEST]
+        for number, side in enumerate(SIDES[:TEST]):
+            asked[number] = (count - asked[TEST]) * getattr(settings, side) / (settings.train + settings.validation)
 
 
-def moment(row: Row) -> datetime | None:
+def moment(time: str | None) -> datetime | None:
     """Give the time of a row, in UTC where it names no zone; None where it has none that is ISO 8601."""
     try:
-        found = datetime.fromisoformat(row.time or "")
+        found = datetime.fromisoformat(time or "")
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _check_shares(placed: dict[str, int], asked: dict[str, float], members: Members, settings: SplitSettings) -> None:
-    count = sum(placed.values())
+def _check_shares(placed: Ints, asked: Floats, groups: Groups, settings: SplitSettings) -> None:
+    count = int(placed.sum())
     if count < MANY:
         return
-    side = max(SIDES, key=lambda name: abs(placed[name] - asked[name]))
-    if abs(placed[side] - asked[side]) > TOLERANCE * count:
-        largest = max(map(len, members.values()), default=0)
+    worst = int(np.argmax(np.abs(placed - asked)))
+    if abs(placed[worst] - asked[worst]) > TOLERANCE * count:
         raise DataError(
-            f"split: {side} would get {placed[side] / count:.0%} of {count:,} rows, not {asked[side] / count:.0%}: "
-            f"{len(members):,} groups, the largest of {largest:,} rows; raise split.group_threshold "
-            f"(now {settings.group_threshold}), or add rows"
+            f"split: {SIDES[worst]} would get {placed[worst] / count:.0%} of {count:,} rows, not "
+            f"{asked[worst] / count:.0%}: {groups.sizes.size:,} groups, the largest of {int(groups.sizes.max()):,} "
+            f"rows; raise split.group_threshold (now {settings.group_threshold}), or add rows"
         )
 
 
-def _salted(name: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+def _salted(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

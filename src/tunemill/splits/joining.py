@@ -66,8 +66,9 @@ def join(new: Newcomers, labels: Ints, touches: Sequence[Touch], ledger: Ledger)
         bridges = _torn(new, [int(i) for i in torn], labels, reach, touches, ledger)
     sides: dict[int, int] = {}
     names: dict[int, str] = {}
-    for touch in touches:
-        label, group = int(labels[touch.row]), ledger.entries.group[touch.entry]
+    of_entry = ledger.table["group"].take(np.array([touch.entry for touch in touches], np.int64)).to_pylist()
+    for touch, group in zip(touches, of_entry, strict=True):
+        label = int(labels[touch.row])
         if label >= 0:
             sides[label] = int(ledger.sides[touch.entry])
             names[label] = min(names.get(label, group), group)
@@ -94,8 +95,7 @@ def _torn(
         taken = set(claimed)
         others = [i for i in left if i not in taken and reach[i]]
         for i, j, by in new.beside(others, claimed) if others and claimed else ():
-            row = new.rows[j]
-            there = Neighbour(row.row_id, row.source, row.line, SIDES[side], by)
+            there = Neighbour(*new.rows.origin(j), SIDES[side], by)
             bridges.setdefault(i, _two([*known[i].values(), there]))
         left = [i for i in left if i not in taken and i not in bridges]
     labels[left] = new.group(left)
@@ -103,8 +103,9 @@ def _torn(
 
 
 def _standing(ledger: Ledger, touch: Touch) -> Neighbour:
-    entries, at = ledger.entries, touch.entry
-    return Neighbour(entries.row_id[at], entries.source[at], entries.line[at], entries.side[at], touch.by)
+    names = ("row_id", "source", "line", "side")
+    row_id, source, line, side = (ledger.at(np.array([touch.entry]), name)[0] for name in names)
+    return Neighbour(row_id, source, line, side, touch.by)
 
 
 def _two(neighbours: Iterable[Neighbour]) -> tuple[Neighbour, Neighbour]:

@@ -1,8 +1,7 @@
 """Choose what a training that is bounded sees: the newest rows, group by group."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -10,9 +9,13 @@ import numpy as np
 from tunemill import segments
 from tunemill.dedup.components import Ints
 from tunemill.rows import Row
-from tunemill.splits import ledger
+from tunemill.splits.columns import ordered
+from tunemill.splits.ledger import NAME, groups_in
 
-SLIM = ("row_id", "source", "line", "conversation", "user", "time")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SLIM = (*NAME, "time", "source", "line")
 
 
 class Newest(NamedTuple):
@@ -32,23 +35,24 @@ def newest(table: Path, dealt: Path, most: int) -> Newest:
     gives only its newest rows where all would be too many.
 
     Args:
-        dealt: the folder of the split's ledger, which knows the groups.
+        dealt: folder of the split, whose ledger knows the groups.
+
+    Raises:
+        DataError: a row was never dealt there.
     """
     import pyarrow as pa
 
-    columns = (segments.table(table, SLIM).column(name).to_pylist() for name in SLIM)
-    known = [Row(messages=(), **dict(zip(SLIM, values, strict=True))) for values in zip(*columns, strict=True)]
-    groups = ledger.groups_of(dealt, known)
-    chosen = choose(known, groups, most)
+    slim = segments.table(table, SLIM)
+    groups = groups_in(dealt, slim)
+    chosen = choose(slim, groups, most)
     these = segments.table(table).take(pa.array(chosen, pa.int64()))
-    rows = msgspec.convert(these.to_pylist(), list[Row])
-    return Newest(rows, len(known), len({groups[place] for place in chosen}))
+    return Newest(msgspec.convert(these.to_pylist(), list[Row]), slim.num_rows, np.unique(groups[chosen]).size)
 
 
-def choose(rows: Sequence[Row], groups: Sequence[str], most: int) -> Ints:
+def choose(rows: "pa.Table", groups: Ints, most: int) -> Ints:
     """Give the places of the rows that are chosen, ascending; the order of the rows decides nothing else."""
-    old_to_new = sorted(range(len(rows)), key=lambda i: (rows[i].place, rows[i].row_id))
-    age = {place: age for age, place in enumerate(old_to_new)}
-    last = {groups[place]: age[place] for place in old_to_new}
-    first = sorted(old_to_new, key=lambda i: (last[groups[i]], age[i]), reverse=True)
-    return np.sort(np.array(first[:most], np.int64))
+    age = np.empty(rows.num_rows, np.int64)
+    age[ordered(rows)] = np.arange(rows.num_rows)
+    last = np.full(int(groups.max(initial=-1)) + 1, -1, np.int64)
+    np.maximum.at(last, groups, age)
+    return np.sort(np.lexsort((-age, -last[groups]))[:most])

@@ -23,8 +23,8 @@ class Job(Section):
     """Folder of its tokenizer and chat template."""
     train: Path
     """Table of rows to train on."""
-    ledger: Path | None = None
-    """Folder of the split's ledger, which knows the groups of the rows; needed where `max_rows` is set."""
+    dealt: Path | None = None
+    """Folder of the split, whose ledger knows the groups of the rows; needed where `max_rows` is set."""
     validation: Path | None = None
     """Table of rows to measure on; without it the last step is kept and nothing stops early."""
     out: Path

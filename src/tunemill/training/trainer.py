@@ -111,9 +111,9 @@ def lessons(job: Job, events: Events) -> list[Row]:
     most = job.settings.max_rows
     if most is None:
         return segments.read(job.train)
-    if job.ledger is None:
-        raise ConfigError("train.max_rows needs the split's ledger, and this job names none; add `ledger`")
-    found = newest(job.train, job.ledger, most)
+    if job.dealt is None:
+        raise ConfigError("train.max_rows needs the split's ledger, and this job names no split; add `dealt`")
+    found = newest(job.train, job.dealt, most)
     count = len(found.rows)
     events.tell(
         "rows",
