@@ -118,7 +118,8 @@ def test_everything_listens_on_loopback_alone(terminal: Terminal, first: Process
 
 
 def test_the_server_calls_a_silent_run_crashed_within_75_seconds(terminal: Terminal, first: Process) -> None:
-    (automation,) = httpx.post(f"{terminal.status()['prefect']}/api/automations/filter", json={}).json()
+    found = httpx.post(f"{terminal.status()['prefect']}/api/automations/filter", json={}).json()
+    (automation,) = [each for each in found if each["trigger"]["posture"] == "Proactive"]
     assert automation["enabled"]
     assert (automation["trigger"]["posture"], automation["trigger"]["within"]) == ("Proactive", 75)
     assert [(each["type"], each["state"]) for each in automation["actions"]] == [("change-flow-run-state", "CRASHED")]
