@@ -62,7 +62,7 @@ def test_datasets_are_the_raw_file_and_the_three_sides_with_their_rows(
     inputs = client.get_run(go().mlflow_run).inputs.dataset_inputs
     rows = {i.dataset.name.rpartition("/")[2]: orjson.loads(i.dataset.profile)["num_rows"] for i in inputs}
     [split] = store.manifests("split")
-    assert rows == {"letters.jsonl": 40, **split.counts}
+    assert rows == {"letters.jsonl": 40, **{side: split.counts[side] for side in ("train", "validation", "test")}}
     test = next(i.dataset for i in inputs if i.dataset.name == "test")
     assert split.part("test").startswith(test.digest)
     assert orjson.loads(test.source)["uri"] == str(store.folder("split", split.key) / "test")
