@@ -33,5 +33,6 @@ test: check ## install and pass the tests; fast ones first
 test-all: test ## also the slow tier
 	$(BIN)/pytest -m slow
 
-bench-data: install ## measure the data stages and other engines at 10k and 100k rows (about 25 minutes)
+bench-data: install ## measure the data stages, other engines and a night at 10k and 100k rows (about 30 minutes)
+	$(BIN)/python -m benchmarks.data.nights --rows 100000
 	$(BIN)/python -m benchmarks.data.run --rows 10000 --rows 100000
