@@ -72,7 +72,7 @@ def measure_rules(path: Path, _: Path) -> Measures:
     rows, settings, clock = rows_of(path), ValidateSettings(), Clock()
     with clock.measured("row rules"):
         cleaned = [columns.clean(row, settings) for row in rows]
-        columns.frame(cleaned, lambda _: 0, settings.roles)
+        columns.frame(cleaned, lambda *_: 0, settings.roles)
     return clock.report()
 
 
@@ -82,7 +82,7 @@ def measure_expectations(path: Path, folder: Path) -> Measures:
 
     rows, clock = rows_of(path), Clock()
     with clock.measured("Great Expectations"):
-        expectations.validate(rows, ValidateSettings(), lambda _: 0, folder / "data_docs", {})
+        expectations.validate(rows, ValidateSettings(), lambda *_: 0, folder / "data_docs", {})
     return clock.report()
 
 
