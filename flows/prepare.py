@@ -9,7 +9,7 @@ from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import closed_files, ingest
 from tasks.located import located_model
 from tasks.model import tokenizer
-from tasks.night import night_files
+from tasks.night import night_files, split_before
 from tasks.page import page, show
 from tasks.split import benchmark_files, split, warn_if_small
 from tasks.validate import validate
@@ -26,6 +26,7 @@ def prepare(config: PipelineConfig, night: date | None = None) -> Splits:
     words = tokenizer(located_model(config.model))
     valid = validate(raw, words, config.validation)
     clean = deduplicate(valid, earlier_clean(valid, config.deduplicate), config.deduplicate)
-    splits = split(clean, earlier_splits(files, config.split), benchmark_files(config.split), config.split)
+    before = earlier_splits(files, config.split, split_before(config.name, night) if night else None)
+    splits = split(clean, before, benchmark_files(config.split), config.split)
     show(page(raw, valid, words, clean, splits, config.page, Task(type=config.task_type)))
     return warn_if_small(splits, config.task_type)

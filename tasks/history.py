@@ -35,19 +35,44 @@ def previous_splits(store: Store, files: SourceFiles, asked: Mapping[str, Any] |
     if not nights:
         return None
     last, _ = min(nights, key=lambda night: (-len(night[1]), *_rank(night[0], asked or {})))
+    return _whole(store, last)
+
+
+def earlier_splits(files: SourceFiles, settings: SplitSettings, before: str | None = None) -> Splits | None:
+    """Find the `previous` of tonight's files in this home's store, for the flow and for the plan.
+
+    Args:
+        before: key of the split of the night before, as that night's record says. It is gone on from where some of its
+            files are no longer among tonight's, as where logs are rotated away: no subset of tonight's could tell
+            which rows it tested.
+
+    Raises:
+        StoreError: its bytes are not those that were sealed, or the store no longer holds it.
+    """
+    store = Store.at(Home.find().store)
+    if before is None:
+        return previous_splits(store, files, settings.decisions())
+    manifest = store.manifest(Splits.stage, before)
+    if manifest is None:
+        raise StoreError(
+            f"{store.folder(Splits.stage, before)} is gone, and it says which rows the night before tested: without it "
+            "they would train\n  Put the folder back, or remove the records of the nights to begin anew."
+        )
+    if sources(store, manifest) <= {file.sha256 for file in files.files}:
+        return previous_splits(store, files, settings.decisions())
+    return _whole(store, manifest)
+
+
+def _whole(store: Store, manifest: Manifest) -> Splits:
+    """Give the split, whose bytes are checked: they decide what may train."""
     try:
-        store.check(last.stage, last.key)
+        store.check(manifest.stage, manifest.key)
     except ArtifactDamaged as damage:
         raise StoreError(
             f"{damage.folder}/{damage.file} is damaged, and it says which rows earlier nights tested: without it they "
             f"would train\n  Put the file back, or remove {damage.folder} to go on from the night before it."
         ) from damage
-    return last.artifact(Splits)
-
-
-def earlier_splits(files: SourceFiles, settings: SplitSettings) -> Splits | None:
-    """Find the `previous` of tonight's files in this home's store, for the flow and for the plan."""
-    return previous_splits(Store.at(Home.find().store), files, settings.decisions())
+    return manifest.artifact(Splits)
 
 
 def earlier_clean(valid: ValidDataset, settings: DeduplicateSettings) -> CleanDataset | None:

@@ -67,6 +67,13 @@ def night_files(name: str, date: datetime.date) -> SourceFiles:
     return night.source_files
 
 
+def split_before(name: str, date: datetime.date) -> str | None:
+    """Give the key of the split that the finished night before this one was made from; None where there is none."""
+    known = {night.date: night for night in records(name)}
+    before = known[date].before
+    return known[before].keys.get("split") if before in known else None
+
+
 def champion(name: str) -> Champion | None:
     """Find the version in use; None where there is none or MLflow does not say, so that none can be replaced."""
     with Run.current().unless_down("did not say which version is champion, so no other can replace it tonight"):
@@ -121,7 +128,7 @@ def _filled(night: Night, config: PipelineConfig, finished: list[Night]) -> Nigh
     if taken.gone and not why:
         Run.current().warn(
             f"{len(taken.gone):,} files that earlier nights took are gone or changed; {night.title} goes on without "
-            "them, and its split cannot follow one that was made from them"
+            "their rows; its split goes on from that of the night before"
         )
     facts = {"files": taken.files, "new": taken.new, "gone": taken.gone, "new_rows": rows, "before": before}
     return night.model_copy(update={**facts, "state": "skipped" if why else "open", "reason": why})

@@ -19,9 +19,10 @@ from tunemill.quality.balance import Tally
 from tunemill.quality.funnel import SIDES, Funnel
 from tunemill.quality.gathered import files_of, funnel_of
 from tunemill.quality.page_report import write_page
-from tunemill.quality.page_rows import Contradicted, Copied, lines, read_side, rows_at
+from tunemill.quality.page_rows import Contradicted, lines, read_side, rows_at
 from tunemill.quality.page_settings import PageSettings, Task
 from tunemill.quality.rendered import Renderer
+from tunemill.rows import Duplicate
 from tunemill.store import Store, Work
 
 
@@ -39,7 +40,7 @@ def page(
     """Count what went on and what was left out, look at what will train, and write both down."""
     datasets = (raw, valid, clean, splits)
     folders = {each.stage: work.open(each) for each in datasets}
-    dropped = list(lines(folders["deduplicate"] / "duplicates.jsonl", Copied))
+    dropped = list(lines(folders["deduplicate"] / "duplicates.jsonl", Duplicate))
     answers = list(lines(folders["deduplicate"] / "contradictions.jsonl", Contradicted))
     certificate = orjson.loads((folders["split"] / "certificate.json").read_bytes())
     tally, model = Tally(settings.balance.field), Renderer(work.open(tokenizer))

@@ -33,6 +33,12 @@ def submit(home: Home, config: Path, overrides: Sequence[str]) -> dict[str, Any]
     deployment = found(api, f"deployments/name/{DEPLOYMENT}")
     if deployment is None:
         raise ConfigError(f"Prefect at {api} has no deployment {DEPLOYMENT}; `tunemill up` makes it")
+    offered = deployment["parameter_openapi_schema"]["properties"]["config"].get("enum", [])
+    if _named(config) not in offered:
+        raise ConfigError(
+            f"{_named(config)} is none of the {len(offered):,} configurations that {DEPLOYMENT} offers: "
+            f"{', '.join(offered)}\n  Put it into pipeline_configs/ and start the machine anew, which deploys it."
+        )
     parameters = {"config": _named(config), "overrides": list(overrides)}
     asked = {"parameters": parameters, "idempotency_key": secrets.token_hex(16)}
     run = ask(api, f"deployments/{deployment['id']}/create_flow_run", asked)

@@ -3,18 +3,16 @@
 Exit status: 0 done, 1 a bug or a fault of the machine, 2 the configuration, 3 the data or the model, 4 the gate.
 """
 
-import datetime
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from tunemill import cli_machine
 from tunemill.errors import ConfigError, TunemillError
 from tunemill.home import PROJECT, Home
+from tunemill.terminal import Config, Json, Overrides, print_json, print_value, run_flow
 
 if TYPE_CHECKING:
     from tunemill.config import PipelineConfig
@@ -27,42 +25,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-Config = Annotated[Path, typer.Argument(help="A YAML file, e.g. pipeline_configs/quickstart.yaml.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set train.method.rank=32. Repeatable.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else on stderr.")]
 
 
 @app.command(epilog="Example: tunemill run pipeline_configs/quickstart.yaml --set train.epochs=2")
 def run(config: Config, set_: Overrides = None, json: Json = False) -> None:
     """Go from raw files to verified files; what is held is not made again."""
-    summary = _flow(config, set_, "finetune", conclude=not json)
+    summary = run_flow(config, set_, "finetune", conclude=not json)
     if json:
-        _print_json(summary)
+        print_json(summary)
     if summary["gate"] != "PROMOTE":
-        raise SystemExit(4)
-
-
-@app.command(epilog="Examples: tunemill night examples/nightly/nightly.yaml; tunemill night c.yaml --date 2026-03-02")
-def night(
-    config: Config,
-    date: Annotated[str | None, typer.Option(help="The night to run, YYYY-MM-DD; left out, today's in UTC.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would take.")] = False,
-    set_: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Retrain on what is new since the last finished night; a person then promotes it."""
-    from tasks.night_end import shown
-
-    if dry_run:
-        from tasks.night_end import dry
-
-        _print(json, dry(_loaded(config, set_), _date(date)), shown)
-        return
-    told = _flow(config, set_, "nightly", date=_date(date))
-    _print(json, told, shown)
-    if told["state"] == "judged" and told["verdict"] != "PROMOTE":
         raise SystemExit(4)
 
 
@@ -74,7 +45,7 @@ def plan(config: Config, set_: Overrides = None, json: Json = False) -> None:
 
     steps = planned(load(config, set_ or ()))
     if json:
-        _print_json({"valid": True, "stages": [step.model_dump() for step in steps]})
+        print_json({"valid": True, "stages": [step.model_dump() for step in steps]})
     else:
         typer.echo(shown(steps))
 
@@ -106,7 +77,7 @@ def preview(
     Home.find().enter()
     found = look(path, given, rows, fetch)
     if json:
-        _print_json(found)
+        print_json(found)
     else:
         tell(found, Console(highlight=False, markup=False))
 
@@ -135,7 +106,7 @@ def replay(
 
     given = _optional(config, set_)
     Home.find().enter()
-    _print(json, take_in(rejected, into, given), shown)
+    print_value(json, take_in(rejected, into, given), shown)
 
 
 @app.command(epilog="Example: tunemill show 3dc33944806d")
@@ -151,7 +122,7 @@ def show(key: Annotated[str, typer.Argument(help="The first digits of a key.")],
         raise ConfigError(f"{len(found)} artifacts have a key that begins with {key!r}{which}")
     facts: dict[str, Any] = {**found[0].model_dump(), "folder": str(store.folder(found[0].stage, found[0].key))}
     if json:
-        _print_json(facts)
+        print_json(facts)
         return
     for name in ("stage", "key", "digest", "folder", "counts", "made_from", "parts"):
         typer.echo(f"{name:10} {facts[name]}")
@@ -169,7 +140,7 @@ def gate(
     from tasks.judge import judged, text_of
 
     verdict = judged(run, set_ or ())
-    _print(json, verdict, text_of)
+    print_value(json, verdict, text_of)
     if verdict["verdict"] != "PROMOTE":
         raise SystemExit(4)
 
@@ -184,7 +155,7 @@ def promote(
     """Make a verified version the champion."""
     from tasks.champion import promote_by_hand, shown
 
-    _print(json, promote_by_hand(key, by, reason), shown)
+    print_value(json, promote_by_hand(key, by, reason), shown)
 
 
 @app.command(epilog="Example: tunemill rollback quickstart --by Ada --reason 'customers complain'")
@@ -198,7 +169,7 @@ def rollback(
     from tasks.champion import rollback as roll_back
     from tasks.champion import shown
 
-    _print(json, roll_back(name, by, reason), shown)
+    print_value(json, roll_back(name, by, reason), shown)
 
 
 @app.command(
@@ -214,7 +185,7 @@ def trace(
     from tasks.trace import trace as follow
     from tasks.trace_text import shown
 
-    _print(json, follow(what), shown)
+    print_value(json, follow(what), shown)
 
 
 @app.command(epilog="Example: tunemill chat a81d5bc084ba --prompt 'Where is my parcel?'")
@@ -234,65 +205,7 @@ def chat(
     console = Console(stderr=json, highlight=False)
     said = talk(Chat(key, system, max_new_tokens), console, prompt or [])
     if json:
-        _print_json({"answers": said})
-
-
-@app.command(epilog="Example: tunemill up; tunemill up --postgres postgresql://me:secret@db:5432 --port-base 14200")
-def up(
-    port_base: Annotated[
-        int, typer.Option(help="Prefect listens here, MLflow on the next port; 0 takes any two.", min=0, max=65534)
-    ] = 4200,
-    postgres: Annotated[
-        str,
-        typer.Option(envvar="TUNEMILL_POSTGRES", help="Server with databases `prefect` and `mlflow`, made if absent."),
-    ] = "",
-) -> None:
-    """Run a Prefect server, an MLflow server and workers on this machine until Ctrl-C."""
-    from tasks.postgres import databases
-    from tasks.up import up as run_machine
-
-    Home.find().enter()
-    run_machine(Home.find(), port_base, databases(postgres), lambda text: typer.echo(text, err=True))
-
-
-@app.command()
-def down(json: Json = False) -> None:
-    """Stop what `tunemill up` runs, from another terminal."""
-    from tasks.down import down as stop
-    from tasks.down import shown
-
-    _print(json, stop(Home.find()), shown)
-
-
-@app.command()
-def status(json: Json = False) -> None:
-    """Say what runs: servers, workers, pools and the last runs; exit status 3 where nothing is up."""
-    from tasks.status import shown
-    from tasks.status import status as seen
-
-    now = seen(Home.find())
-    _print(json, now, shown)
-    if not now["up"]:
-        raise SystemExit(3)
-
-
-@app.command(epilog="Example: tunemill submit pipeline_configs/quickstart.yaml --set train.epochs=2 --watch")
-def submit(
-    config: Config,
-    set_: Overrides = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow the run; end with the exit status of `run`.")] = False,
-    json: Json = False,
-) -> None:
-    """Start a run on the machine that is up."""
-    from tasks.submit import follow, shown
-    from tasks.submit import submit as send
-    from tunemill.config import load
-
-    load(config, set_ or ())
-    sent = send(Home.find(), config.resolve(), set_ or ())
-    _print(json, sent, shown)
-    if watch and (ended := follow(Home.find(), sent, lambda text: typer.echo(text, err=True))):
-        raise SystemExit(ended)
+        print_json({"answers": said})
 
 
 @app.command()
@@ -302,7 +215,7 @@ def doctor(json: Json = False) -> None:
 
     findings = examine()
     if json:
-        _print_json({"findings": [finding.model_dump() for finding in findings]})
+        print_json({"findings": [finding.model_dump() for finding in findings]})
     else:
         typer.echo(shown(findings))
     if any(finding.state == "missing" for finding in findings):
@@ -317,7 +230,7 @@ def schema(json: Json = False) -> None:
     path = PROJECT / "pipeline_configs" / "schema.json"
     path.write_text(schema_text(json_schema()), encoding="utf-8")
     if json:
-        _print_json({"schema": str(path)})
+        print_json({"schema": str(path)})
     else:
         typer.echo(f"wrote {path.relative_to(PROJECT)}")
 
@@ -329,42 +242,6 @@ def schema_text(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def _flow(config: Path, set_: list[str] | None, name: str, conclude: bool = False, **parameters: Any) -> dict[str, Any]:
-    """Run a flow in this process, shown on the terminal, with a Prefect server of its own where none is named."""
-    _loaded(config, set_)
-    # Prefect would log the traceback of each failure once a task and once a flow; it is told once, by main().
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    Home.find().enter()
-    from importlib import import_module
-
-    from tasks.machine import join
-
-    join(Home.find())
-    flow = getattr(import_module(f"flows.{name}"), name)
-    from tasks.local_server import local_server
-    from tasks.run import listening
-    from tasks.screen import Screen
-
-    with local_server(), Screen() as screen, listening(screen):
-        summary: dict[str, Any] = flow(str(config.resolve()), overrides=list(set_ or ()), **parameters)
-    if conclude:
-        screen.conclude(summary)
-    return summary
-
-
-def _loaded(config: Path, set_: list[str] | None) -> "PipelineConfig":
-    from tunemill.config import load
-
-    return load(config, set_ or ())
-
-
-def _date(text: str | None) -> datetime.date | None:
-    try:
-        return datetime.date.fromisoformat(text) if text else None
-    except ValueError as error:
-        raise ConfigError(f"--date {text}: {error}; the form is --date 2026-03-02") from None
-
-
 def _optional(config: Path | None, set_: list[str] | None) -> "PipelineConfig | None":
     from tunemill.config import load
 
@@ -373,17 +250,8 @@ def _optional(config: Path | None, set_: list[str] | None) -> "PipelineConfig | 
     return load(config, set_ or ()) if config else None
 
 
-def _print(json: bool, value: Any, shown: Callable[[Any], str]) -> None:
-    if json:
-        _print_json(value)
-    else:
-        typer.echo(shown(value))
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    sys.stdout.write(orjson.dumps(value, default=msgspec.to_builtins).decode() + "\n")
+for each, example in cli_machine.COMMANDS.items():
+    app.command(epilog=example)(each)
 
 
 def main() -> None:

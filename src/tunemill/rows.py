@@ -135,6 +135,20 @@ class PassedOver(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Duplicate(msgspec.Struct, frozen=True):
+    """One dropped row and the older one that stays in its place."""
+
+    row_id: str
+    source: str
+    line: int
+    kept_row_id: str
+    kept_source: str
+    kept_line: int
+    similarity: float
+    """Exact Jaccard similarity of the two; a cluster is linked in a chain, so it may lie below the threshold."""
+    kind: Literal["exact", "near"]
+
+
 def content_id(
     messages: Iterable[Message],
     rejected: Iterable[Message] | None = None,

@@ -12,11 +12,10 @@ import msgspec
 import pytest
 
 from tunemill import dedup, rows, segments
-from tunemill.dedup import Duplicate
 from tunemill.dedup.columns import Columns, columns_of
 from tunemill.dedup.contradictions import Contradicting
 from tunemill.dedup.settings import DeduplicateSettings
-from tunemill.rows import Message, Row, make_row
+from tunemill.rows import Duplicate, Message, Row, make_row
 
 DATA = Path(os.environ.get("TUNEMILL_REAL_DATA") or Path(__file__).parents[2] / "../shared/data")
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from tests.dedup.conftest import Clean
 from tunemill.artifacts import digest_of
-from tunemill.dedup import Duplicate, jaccard
+from tunemill.dedup import jaccard
 from tunemill.dedup.clusters import clusters
 from tunemill.dedup.contradictions import Asked, answered, asked_of, judge, told
 from tunemill.dedup.settings import DeduplicateSettings
 from tunemill.dedup.text import conversation_text, normalise
-from tunemill.rows import Row
+from tunemill.rows import Duplicate, Row
 
 
 def clean(rows: Sequence[Row], settings: DeduplicateSettings) -> Clean:

@@ -45,7 +45,9 @@ def test_equal_bytes_under_two_numbers_are_found(segments: list[Segment], tmp_pa
 
 
 def test_rows_that_say_nothing_and_the_rest_are_unique(segments: list[Segment]) -> None:
-    require_unique(segments, np.array([True, True, False, True, True]))
+    kept = np.array([True, True, False, True, True])
+    require_unique(segments, kept)
+    assert len(set(text_keys(segments, np.flatnonzero(kept)))) == 2
 
 
 def test_keys_are_hashes_of_the_texts_and_leave_out_rows_that_say_nothing(segments: list[Segment]) -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.flows.processes import Ended, Process, kill_all, running
+from tunemill.home import PROJECT
 
 pytestmark = pytest.mark.flow
 
@@ -123,6 +124,17 @@ def test_the_server_calls_a_silent_run_crashed_within_75_seconds(terminal: Termi
     assert automation["enabled"]
     assert (automation["trigger"]["posture"], automation["trigger"]["within"]) == ("Proactive", 75)
     assert [(each["type"], each["state"]) for each in automation["actions"]] == [("change-flow-run-state", "CRASHED")]
+
+
+def test_a_configuration_that_was_not_deployed_is_refused_by_name(
+    terminal: Terminal, first: Process, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_bytes((PROJECT / "pipeline_configs/minimal.yaml").read_bytes())
+    ended = terminal.command("submit", str(other))
+    assert ended.status == 2
+    assert ended.err.startswith(f"{other} is none of the ")
+    assert "start the machine anew" in ended.err
 
 
 def test_a_second_up_says_that_it_is_up_and_exits_with_0(terminal: Terminal, first: Process) -> None:

@@ -205,7 +205,10 @@ def test_a_rule_on_uniqueness_flags_every_copy():
 
 
 def test_distinct_keys_are_certified():
-    certify_unique([content_id(row(line, question=str(line)).messages) for line in range(50)])
+    keys = [content_id(row(line, question=str(line)).messages) for line in range(50)]
+    certify_unique(keys)
+    with pytest.raises(DataError, match=r"2 of 51 rows .* rows 7, 50 "):
+        certify_unique([*keys, keys[7]])
 
 
 def test_equal_keys_are_refused_with_their_rows():

@@ -25,10 +25,10 @@ from tunemill.quality.page import (
 )
 from tunemill.quality.page import warnings as warned
 from tunemill.quality.page_report import side_by_side, write_page
-from tunemill.quality.page_rows import Contradicted, Copied, read_side, rows_at
+from tunemill.quality.page_rows import Contradicted, read_side, rows_at
 from tunemill.quality.page_settings import BalanceSettings, PageSettings, Task
 from tunemill.quality.rendered import Rendered
-from tunemill.rows import Message, make_row, write
+from tunemill.rows import Duplicate, Message, make_row, write
 
 SOURCE, OTHER = "ab" * 32, "cd" * 32
 HERE = Place(SOURCE, 3)
@@ -182,7 +182,7 @@ def test_only_the_words_that_differ_are_bold_and_both_texts_begin_shortly_before
 
 
 def copied(line, similarity, kept=1, kind="near"):
-    return Copied(f"id{line}", SOURCE, line, f"id{kept}", SOURCE, kept, similarity, kind)
+    return Duplicate(f"id{line}", SOURCE, line, f"id{kept}", SOURCE, kept, similarity, kind)
 
 
 def test_copies_are_counted_by_kind_and_the_five_largest_clusters_are_named():

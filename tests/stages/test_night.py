@@ -12,7 +12,7 @@ import pytest
 from tasks.deduplicate import deduplicate
 from tasks.history import earlier_clean, earlier_splits
 from tasks.ingest import ingest
-from tasks.night import alone, found, night_files, opened, records, settings_of, write
+from tasks.night import alone, found, night_files, opened, records, settings_of, split_before, write
 from tasks.night_end import concluded, dry, shown, stands
 from tasks.split import benchmark_files, split
 from tasks.validate import validate
@@ -63,7 +63,8 @@ def data(config: PipelineConfig, night: Night) -> Splits:
     raw = ingest.run(store, files, config.ingest)
     valid = validate.run(store, raw, words, config.validation)
     clean = deduplicate.run(store, valid, earlier_clean(valid, config.deduplicate), config.deduplicate)
-    return split.run(store, clean, earlier_splits(files, config.split), benchmark_files(config.split), config.split)
+    before = earlier_splits(files, config.split, split_before(night.name, night.date))
+    return split.run(store, clean, before, benchmark_files(config.split), config.split)
 
 
 def finished(night: Night, verdict: str = "REJECT") -> Night:
@@ -184,6 +185,36 @@ def test_a_file_that_was_rotated_away_costs_a_place_and_is_named(
     fewer = config.model_copy(update={"nightly": config.nightly.model_copy(update={"min_new_rows": 1})})
     night = opened(fewer, THIRD, TODAY)
     assert (len(night.files), len(night.gone)) == (2, 1)
+
+
+def test_rows_stay_on_their_side_though_the_log_that_they_came_with_is_gone(
+    config: PipelineConfig, logs: Logs, tmp_path: Path
+) -> None:
+    logs(1)
+    first = opened(config, FIRST, TODAY)
+    finished(first.model_copy(update={"keys": {"split": data(config, first).key}}))
+    logs(2)
+    second = opened(config, SECOND, TODAY)
+    stood = data(config, second)
+    finished(second.model_copy(update={"keys": {"split": stood.key}}))
+    logs(3)
+    (tmp_path / "logs" / "2026-03-01.jsonl").unlink()
+    fewer = config.model_copy(update={"nightly": config.nightly.model_copy(update={"min_new_rows": 1})})
+    third = data(config, opened(fewer, THIRD, TODAY))
+    assert third.counts["nights"] == 3
+    for side, others in (("train", ("validation", "test")), ("validation", ("train",)), ("test", ("train",))):
+        assert questions(third, side) & questions(stood, side)
+        assert not any(questions(third, side) & questions(stood, other) for other in others)
+
+
+def test_a_split_of_the_night_before_that_is_gone_stops_the_night(config: PipelineConfig, logs: Logs) -> None:
+    logs(1)
+    first = opened(config, FIRST, TODAY)
+    finished(first.model_copy(update={"keys": {"split": "0" * 32}}))
+    logs(2)
+    second = opened(config, SECOND, TODAY)
+    with pytest.raises(StoreError, match="is gone, and it says which rows the night before tested"):
+        data(config, second)
 
 
 def test_a_dry_run_writes_no_record(config: PipelineConfig, logs: Logs) -> None:

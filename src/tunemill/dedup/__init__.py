@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from tunemill.dedup import index, judged, listing
@@ -14,22 +13,9 @@ from tunemill.dedup.listing import Listing
 from tunemill.dedup.placed import Standing, Tables
 from tunemill.dedup.segments import Array, Segment, gathered, oldest_first, open_segments
 from tunemill.dedup.settings import DeduplicateSettings
+from tunemill.rows import Duplicate
 
 DUPLICATES, CONTRADICTIONS, INDEX = "duplicates.jsonl", "contradictions.jsonl", "index"
-
-
-class Duplicate(msgspec.Struct, frozen=True):
-    """One dropped row and the older one that stays in its place."""
-
-    row_id: str
-    source: str
-    line: int
-    kept_row_id: str
-    kept_source: str
-    kept_line: int
-    similarity: float
-    """Exact Jaccard similarity of the two; a cluster is linked in a chain, so it may lie below the threshold."""
-    kind: Literal["exact", "near"]
 
 
 class Deduplicated(NamedTuple):

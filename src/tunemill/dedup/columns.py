@@ -126,7 +126,7 @@ def _by_rows(found: dict[str, Array], places: Array, rows: Sequence[Row]) -> dic
 
 def text_hash(text: str) -> int:
     """Hash a text to 64 bits."""
-    from tunemill.dedup import index_kernels as kernels
+    from tunemill.dedup import text_kernels as kernels
 
     data = np.frombuffer(text.encode(), np.uint8)
     return int(kernels.hash_bytes(data, 0, data.size))

@@ -22,8 +22,8 @@ EXCERPT = 200
 Outcome = Literal["kept", "dropped", "duplicate"]
 
 
-class Contradicting(msgspec.Struct, frozen=True):
-    """One row whose prompt has more than one answer, and what became of it."""
+class Asked(msgspec.Struct, frozen=True):
+    """What counts of a row whose prompt has more than one answer; what it says beyond that need not be held."""
 
     prompt_id: str
     """Digest of the normalised prompt: rows with the same one contradict each other or agree."""
@@ -35,6 +35,17 @@ class Contradicting(msgspec.Struct, frozen=True):
     """Beginning of the last turn before the answer."""
     answer: str
     """Beginning of the answer."""
+
+    @staticmethod
+    def of(row: Row, prompt_id: str) -> "Asked":
+        """Take the beginnings of a row's prompt and answer."""
+        shown = row.prompt[-1].said[:EXCERPT], row.answer[:EXCERPT]
+        return Asked(prompt_id, row.row_id, row.source, row.line, row.time, *shown)
+
+
+class Contradicting(Asked, frozen=True):
+    """One row whose prompt has more than one answer, and what became of it."""
+
     outcome: Outcome
     """`dropped` by this rule, or a `duplicate` of a row that stays, or `kept`."""
     stays_row_id: str | None
@@ -42,24 +53,6 @@ class Contradicting(msgspec.Struct, frozen=True):
     stays_source: str | None
     stays_line: int | None
     why: str
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """What counts of a row whose prompt has more than one answer; what it says beyond that need not be held."""
-
-    prompt_id: str
-    row_id: str
-    source: str
-    line: int
-    time: str | None
-    prompt: str
-    answer: str
-
-    @staticmethod
-    def of(row: Row, prompt_id: str) -> "Asked":
-        """Take the beginnings of a row's prompt and answer."""
-        shown = row.prompt[-1].said[:EXCERPT], row.answer[:EXCERPT]
-        return Asked(prompt_id, row.row_id, row.source, row.line, row.time, *shown)
 
 
 class Verdict(msgspec.Struct, frozen=True):

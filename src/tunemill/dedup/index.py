@@ -60,7 +60,7 @@ def grow(earlier: Sequence[Segment], rows: Columns, settings: DeduplicateSetting
     Raises:
         ConfigError: the earlier segments were made with another threshold or shingle.
     """
-    from tunemill.dedup import index_kernels as kernels
+    from tunemill.dedup import text_kernels as kernels
 
     parameters = parameters_of(settings)
     if earlier and earlier[-1].header.parameters != parameters:
@@ -164,7 +164,7 @@ def texts_of(segments: Sequence[Segment], rows: Ints) -> Ints:
 
 def text_hashes(segments: Sequence[Segment], texts: Ints) -> npt.NDArray[np.uint64]:
     """Hash texts, given by their numbers, to 64 bits each, from the bytes that stand in the index."""
-    from tunemill.dedup import index_kernels as kernels
+    from tunemill.dedup import text_kernels as kernels
 
     found = np.empty(texts.size, np.uint64)
     holds = np.searchsorted([s.header.first_text for s in segments], texts, side="right") - 1
@@ -198,7 +198,7 @@ def _known(earlier: Sequence[Segment], rows: Columns, hashed: Array, some: Ints)
 
 def _signed(texts: Array, offsets: Array, parameters: Parameters) -> dict[str, Array]:
     """Sign the texts that are a shingle long or more, a stretch at a time."""
-    from tunemill.dedup import index_kernels as kernels
+    from tunemill.dedup import text_kernels as kernels
 
     lengths = kernels.characters(texts, offsets)
     long = np.flatnonzero(lengths >= parameters.shingle)

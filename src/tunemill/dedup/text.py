@@ -42,7 +42,7 @@ def normalise_all(texts: Iterable[str]) -> list[str]:
 
 
 def _plain_words(texts: Sequence[str]) -> Iterator[str]:
-    from tunemill.dedup import index_kernels as kernels
+    from tunemill.dedup import text_kernels as kernels
 
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])

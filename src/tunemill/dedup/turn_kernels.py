@@ -6,7 +6,7 @@ Imported inside functions only, since numba is heavy. Texts lie end to end as by
 import numpy as np
 from numba import njit, uint64
 
-from tunemill.dedup.index_kernels import hash_bytes
+from tunemill.dedup.text_kernels import hash_bytes
 
 FOREIGN, SPOKEN, SILENT = 0, 1, 2
 """A turn beyond ASCII, one with letters or digits, and one without."""

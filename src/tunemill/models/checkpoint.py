@@ -6,11 +6,7 @@
 No code of a model is ever run: `trust_remote_code` stays off, and nothing but safetensors and GGUF is read as weights.
 """
 
-import contextlib
-import io
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from tunemill.models.sources import (
     refuse_code,
     weight_files,
 )
+from tunemill.quiet import quiet
 
 TRACES = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only", "tokenizer_file")
 """Keys that say where a file lay when it was loaded."""
@@ -77,7 +74,7 @@ def _snapshot(where: str, home: Path, patterns: tuple[str, ...]) -> Path:
 
     repository, _, revision = where.partition("@")
     try:
-        with _quiet():
+        with quiet("transformers", "huggingface_hub"):
             found = snapshot_download(
                 repository,
                 revision=revision,
@@ -103,7 +100,7 @@ def _gguf_tokenizer(file: Path) -> Any:
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet("transformers", "huggingface_hub"):
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     inner = tokenizer.backend_tokenizer
     digits = pre_tokenizers.Digits(individual_digits=True)
@@ -115,7 +112,7 @@ def _folder_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet("transformers", "huggingface_hub"):
             return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {error}") from error
@@ -133,7 +130,7 @@ def _save_tokenizer(tokenizer: Any, folder: Path, out: Path) -> None:
             "use an instruct model, or put a chat_template.jinja beside its tokenizer"
         )
     tokenizer.chat_template = template
-    with _quiet():
+    with quiet("transformers", "huggingface_hub"):
         tokenizer.save_pretrained(str(out))
     _remove_traces(out, folder)
 
@@ -144,7 +141,7 @@ def _write_gguf_weights(file: Path, out: Path) -> None:
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    with _quiet():
+    with quiet("transformers", "huggingface_hub"):
         model = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
             gguf_file=file.name,
@@ -177,21 +174,3 @@ def _refuse_changes(source: ModelSource, files: list[Path]) -> None:
     for path in files if source.kind == "folder" else []:
         if hash_file(path) != source.files.get(path.name):
             raise ModelError(f"{path} changed after the run began; run again when nothing writes to that folder")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide progress bars, retries and warnings of third parties; errors still come through as exceptions."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    levels = logging.get_verbosity(), hub_logging.get_verbosity()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        try:
-            yield
-        finally:
-            logging.set_verbosity(levels[0])
-            hub_logging.set_verbosity(levels[1])

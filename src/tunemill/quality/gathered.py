@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tunemill import segments
 from tunemill.quality.funnel import SIDES, Funnel, Left, Place, funnel, losses
-from tunemill.quality.page_rows import Contradicted, Copied, Side, lines, sources_of
+from tunemill.quality.page_rows import Contradicted, Side, lines, sources_of
+from tunemill.rows import Duplicate
 
 Folders = Mapping[str, Path]
 """Stage → its folder."""
@@ -17,7 +18,7 @@ TIES, SPOILED = "would tie two sides together", "holds an item of a benchmark"
 
 
 def funnel_of(
-    folders: Folders, count: int, sides: Sides, dropped: Sequence[Copied], answers: Sequence[Contradicted]
+    folders: Folders, count: int, sides: Sides, dropped: Sequence[Duplicate], answers: Sequence[Contradicted]
 ) -> Funnel:
     """Follow the rows; `count` tells how many of them ingest read."""
     rejected = {
@@ -36,7 +37,7 @@ def funnel_of(
 
 
 def files_of(
-    folders: Folders, sides: Sides, dropped: Sequence[Copied], answers: Sequence[Contradicted]
+    folders: Folders, sides: Sides, dropped: Sequence[Duplicate], answers: Sequence[Contradicted]
 ) -> dict[str, dict[str, int]]:
     """Count the rows of each source file: read, left out by each stage, and on each side."""
     unread, invalid = (

@@ -9,10 +9,10 @@ import msgspec
 
 from tunemill.quality.balance import Labels, crowd_warning, warnings_of
 from tunemill.quality.funnel import Funnel, Place
-from tunemill.quality.page_rows import Contradicted, Copied, Named
+from tunemill.quality.page_rows import Contradicted, Named, stays_and_goes
 from tunemill.quality.page_settings import BalanceSettings, PageSettings, Task
 from tunemill.quality.rendered import Rendered
-from tunemill.rows import Row
+from tunemill.rows import Duplicate, Row
 
 T = TypeVar("T")
 ANSWERS = 6
@@ -96,7 +96,7 @@ class Page:
     """What is linked → its path from the page; what is not here is left out."""
 
 
-def copies(duplicates: Iterable[Copied]) -> Copies:
+def copies(duplicates: Iterable[Duplicate]) -> Copies:
     """Count duplicates by kind, and the rows of the largest clusters."""
     kinds: Counter[str] = Counter()
     sizes: Counter[Place] = Counter()
@@ -131,14 +131,15 @@ def answers(listed: Iterable[Contradicted], most: int) -> list[AnswerShown]:
 
 
 def pairs(
-    duplicates: Iterable[Copied], most: int, find: Callable[[Sequence[Named]], Mapping[Named, Row]]
+    duplicates: Iterable[Duplicate], most: int, find: Callable[[Sequence[Named]], Mapping[Named, Row]]
 ) -> list[Pair]:
     """Choose near-duplicates to show, the least similar first, up to the most similar, and find their rows."""
     near = [each for each in duplicates if each.kind == "near"]
     near.sort(key=lambda each: (each.similarity, each.source, each.line))
     chosen = at_distances(near, most)
-    rows = find([place for each in chosen for place in each.places])
-    return [Pair(rows[each.places[0]], rows[each.places[1]], each.similarity) for each in chosen]
+    rows = find([place for each in chosen for place in stays_and_goes(each)])
+    named = ((stays_and_goes(each), each.similarity) for each in chosen)
+    return [Pair(rows[stays], rows[goes], similarity) for (stays, goes), similarity in named]
 
 
 def at_distances(items: Sequence[T], most: int) -> list[T]:

@@ -10,7 +10,7 @@ import msgspec
 from tunemill import segments
 from tunemill.quality.balance import Tally
 from tunemill.quality.funnel import Place
-from tunemill.rows import Message, Row
+from tunemill.rows import Duplicate, Message, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,25 +20,6 @@ Named = tuple[str, Place]
 """A row by its id and where it was read."""
 SAMPLE = 2_000
 """Rows that are tokenised at most: about a second."""
-
-
-class Copied(msgspec.Struct, frozen=True):
-    """A dropped duplicate, as deduplicate has listed it."""
-
-    row_id: str
-    source: str
-    line: int
-    kept_row_id: str
-    kept_source: str
-    kept_line: int
-    similarity: float
-    kind: str
-
-    @property
-    def places(self) -> tuple[Named, Named]:
-        """The row that stays, and this one: id and place."""
-        stays = self.kept_row_id, Place(self.kept_source, self.kept_line)
-        return stays, (self.row_id, Place(self.source, self.line))
 
 
 class Contradicted(msgspec.Struct, frozen=True):
@@ -51,6 +32,12 @@ class Contradicted(msgspec.Struct, frozen=True):
     prompt: str
     answer: str
     outcome: str
+
+
+def stays_and_goes(duplicate: Duplicate) -> tuple[Named, Named]:
+    """Give the row that stays, and the one that was dropped: id and place."""
+    stays = duplicate.kept_row_id, Place(duplicate.kept_source, duplicate.kept_line)
+    return stays, (duplicate.row_id, Place(duplicate.source, duplicate.line))
 
 
 class Side(NamedTuple):

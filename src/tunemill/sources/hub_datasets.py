@@ -3,13 +3,10 @@
 What lies under the name of a commit cannot change, so a file that is held is never asked for again.
 """
 
-import contextlib
-import io
 import os
 import re
 import shutil
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +18,7 @@ from pydantic import Field, StringConstraints
 from tunemill.errors import DataError
 from tunemill.files import flush
 from tunemill.home import Home
+from tunemill.quiet import quiet
 from tunemill.section import Section
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -60,7 +58,7 @@ def _snapshot(dataset: HubDataset, home: Home) -> Path:
     if COMMIT.fullmatch(dataset.revision) and path.exists():
         return path
     try:
-        with _quiet():
+        with quiet("datasets", "huggingface_hub"):
             path = place / _commit(dataset) / name
             if not path.exists():
                 _fetch(dataset, path, home)
@@ -121,21 +119,3 @@ def _refusal(dataset: HubDataset, error: Exception, held: list[str]) -> str:
         f"  Check the four names and the network, and HF_TOKEN where the owner must let you in; {way}"
         "download its files elsewhere and name them in `ingest.files`."
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide progress bars, retries and warnings of the libraries; errors still come through as exceptions."""
-    from datasets.utils import logging
-    from huggingface_hub.utils import logging as hub_logging
-
-    levels = logging.get_verbosity(), hub_logging.get_verbosity()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        try:
-            yield
-        finally:
-            logging.set_verbosity(levels[0])
-            hub_logging.set_verbosity(levels[1])
