@@ -26,7 +26,7 @@ from tunemill.rows import Duplicate
 from tunemill.store import Store, Work
 
 
-@stage(makes=DataPage, version=3, engines=("matplotlib", "tokenizers"))
+@stage(makes=DataPage, version=4, engines=("matplotlib", "tokenizers"))
 def page(
     work: Work,
     raw: RawDataset,

@@ -33,7 +33,7 @@ GOLDEN = {
     ("validate", 5): ("85f96cc2382428ea306f129315cca817", "f4b13ea9d45c13c86c1469be0f9779af"),
     ("deduplicate", 7): ("a6944e3679248055eec638c9fff2e993", "9da4aa0b90446ecb322e1e6608e69cd9"),
     ("split", 6): ("d4ab189beed74c59aef76d66db02c46b", "44642c2a09b04c3a81b16e7d03c901f2"),
-    ("page", 3): ("dc1352af50fa9b6d29ff09b25de236df", "7cb653878f5cd1f98d1c79879c9d642f"),
+    ("page", 4): ("dc1352af50fa9b6d29ff09b25de236df", "7cb653878f5cd1f98d1c79879c9d642f"),
     ("tokenizer", 1): ("296fd418afcc8c292ade1c413d2a15da", "9345c475cbd035a4124ff76eb69072e8"),
     ("model", 1): ("296fd418afcc8c292ade1c413d2a15da", "8e9ec6ad86e69b6228b49de1b22345b5"),
 }

@@ -33,7 +33,7 @@ def draw(
     limits: Sequence[Limit],
     names: tuple[str, str] = ("kept", "rejected"),
 ) -> None:
-    """Write a PNG of both groups, stacked; the axis is logarithmic where the longest is more than 50 times a
+    """Write a PNG of both groups, stacked; the axis is logarithmic where the longest is more than 20 times a
     short one (the 5th percentile).
 
     A limit far beyond every length is named above the plot and not drawn, so that the lengths stay legible.
@@ -75,7 +75,7 @@ def _edges(lengths: Numbers, lines: Sequence[int]) -> tuple[list[float], bool]:
     """
     low, high = min([int(lengths.min()), *lines]), max(int(lengths.max()), *lines, 1)
     usual = int(np.sort(lengths)[len(lengths) // 20])
-    if logarithmic := high > 50 * max(usual, 1):
+    if logarithmic := high > 20 * max(usual, 1):
         start = max(low, 1)
         edges = [start * (high * 1.05 / start) ** (step / _BINS) for step in range(_BINS + 1)]
     else:

@@ -11,6 +11,7 @@ from tunemill.quality.funnel import SIDES, Loss, Place
 from tunemill.quality.histogram import draw
 from tunemill.quality.markdown import cell, counted, fenced, quoted, table
 from tunemill.quality.page import AnswerShown, Facts, Page, Pair
+from tunemill.quality.page_certificate import certificate
 from tunemill.quality.rendered import CLOSE, OPEN
 from tunemill.quality.sizes import SIZES, size_warning
 from tunemill.rows import Row
@@ -183,22 +184,7 @@ def _answer(shown: AnswerShown, opens: bool, page: Page) -> list[str]:
 
 
 def _certificate(page: Page) -> Iterator[str]:
-    facts = page.certificate
-    yield (
-        "Counted after the rows were dealt, by a search that shares no hash with the grouping"
-        f"{' (' + quoted(str(facts['method'])) + ')' if 'method' in facts else ''}:"
-    )
-    highest, shared = facts.get("highest_similarity"), ("conversations", "users", "rows")
-    lines = [
-        f"- {counted(facts.get('cross_split_near_duplicates', 0), 'pair')} of prompts on two sides with a similarity "
-        f"of {facts.get('threshold')} or more (Jaccard, character 5-grams); "
-        + ("pairs below it were too many to look at." if highest is None else f"the highest is {highest}."),
-        "- Standing on two sides: " + ", ".join(f"{facts.get('shared_' + what, 0):,} {what}" for what in shared) + ".",
-    ]
-    if groups := facts.get("groups"):
-        dealt = ", ".join(f"{number:,} {side}" for side, number in groups.items())
-        lines.append(f"- Groups dealt whole: {dealt}; the largest has {counted(page.facts.largest_group)}.")
-    yield "\n".join(lines)
+    yield from certificate(page.certificate)
     if link := page.links.get("certificate.json"):
         yield f"All of it: [certificate.json]({link})."
 
